@@ -1,0 +1,1 @@
+"""Pure: values in, decisions out. No clock, no I/O, no randomness, no logging."""

@@ -1,0 +1,62 @@
+"""What the scheduler tells a renderer. Self-contained: a renderer holds neither database nor depot credentials."""
+
+from schemas.base import Wire
+from schemas.recipe import EngineKey, Recipe
+
+WIRE_MAJOR = 1
+"""Raised when the meaning of a message changes; a renderer of another major version is drained, not adopted."""
+
+
+class FileRef(Wire):
+    """A file in the depot, by content. The reader checks the sha256 of what it got."""
+
+    path: str  # relative, such as unet/config.json; a single-file checkpoint is its one entry
+    url: str  # presigned GET
+    sha256: str
+    bytes: int
+
+
+class CheckpointRef(Wire):
+    """A diffusers folder (several files) or a single .safetensors file (one)."""
+
+    name: str
+    digest: str
+    files: tuple[FileRef, ...]
+
+
+class LoraRef(Wire):
+    name: str
+    digest: str  # sha256 of the file
+    url: str
+    bytes: int
+
+
+class PutLinks(Wire):
+    """Where a row's picture goes. The keys are unique to this attempt, so nothing is ever overwritten."""
+
+    picture_key: str
+    picture: str  # presigned PUT
+    thumbnail: str
+    provenance: str
+
+
+class OrderRow(Wire):
+    ordinal: int
+    recipe: Recipe
+    fingerprint: str  # hex
+    links: PutLinks
+
+
+class ShardOrder(Wire):
+    """A shard, leased to one renderer session under one fence."""
+
+    wire: int = WIRE_MAJOR
+    shard: int
+    fence: str  # random UUID, new with each lease
+    epoch: int
+    campaign: int
+    engine: EngineKey
+    checkpoint: CheckpointRef
+    loras: tuple[LoraRef, ...]
+    sources: dict[str, str]  # sha256 -> presigned GET
+    rows: tuple[OrderRow, ...]

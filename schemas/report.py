@@ -1,0 +1,134 @@
+"""What a renderer tells the scheduler."""
+
+from enum import StrEnum
+
+from schemas.base import Wire
+from schemas.order import WIRE_MAJOR
+
+
+class FailureKind(StrEnum):
+    """Why a try failed, as far as retrying is concerned. `farm.core.retry` says what follows from each."""
+
+    BAD_SOURCE = "bad_source"  # the pixels will not get better
+    BAD_WEIGHTS = "bad_weights"  # wrong digest, keys or shapes
+    BAD_PICTURE = "bad_picture"  # the engine gave non-finite or empty pixels
+    OUT_OF_VRAM = "out_of_vram"
+    DEPOT = "depot"  # a link did not answer, or refused
+    RENDERER_DIED = "renderer_died"  # its lease was lost with the process
+    ENGINE = "engine"  # anything else raised while rendering
+
+
+class Failure(Wire):
+    kind: FailureKind
+    code: str  # stable, snake_case
+    detail: str  # one sentence for people
+
+
+class Tried(StrEnum):
+    """What became of one try at a row. Only the scheduler turns it into an outcome."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    HANDED_BACK = "handed_back"  # not begun: revoked, cancelled or drained
+
+
+class Seconds(Wire):
+    """Where one row's time went. A pass or a load shared by several rows is divided among them."""
+
+    fetch: float = 0.0
+    load: float = 0.0
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    publish: float = 0.0
+
+    @property
+    def gpu(self) -> float:
+        return self.load + self.encode + self.denoise + self.decode
+
+
+class Published(Wire):
+    """A picture that lies in the depot, thumbnail and provenance beside it."""
+
+    key: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+
+
+class RowReport(Wire):
+    ordinal: int
+    tried: Tried
+    fingerprint: str  # hex
+    picture: Published | None = None
+    failure: Failure | None = None
+    seconds: Seconds = Seconds()
+
+
+class Warm(Wire):
+    """What a renderer holds, so that placement can send it work it is warm for."""
+
+    engine_key: str = ""  # digest of the EngineKey whose LoRAs are merged now
+    checkpoint: str = ""
+    loras: tuple[str, ...] = ()  # digests in its cache
+
+
+class CacheCounts(Wire):
+    """Counted since the session began; never falls."""
+
+    checkpoint_hits: int = 0
+    checkpoint_loads: int = 0
+    checkpoint_load_seconds: float = 0.0
+    lora_hits: int = 0
+    lora_loads: int = 0
+    lora_load_seconds: float = 0.0
+
+
+class RenderReport(Wire):
+    """Rows of one shard that have ended. ``seq`` grows by one with each report of a session."""
+
+    seq: int
+    shard: int
+    fence: str
+    epoch: int
+    rows: tuple[RowReport, ...]
+
+
+class Hello(Wire):
+    """How a renderer introduces itself to a scheduler that adopts it."""
+
+    wire: int = WIRE_MAJOR
+    name: str
+    session: str  # random, new with each start of the actor's process
+    node: str
+    pid: int
+    gpu: str
+    numerics: str  # GPU type, driver, torch, kernels, dtype, batch size
+    epoch: int
+    holds: tuple[tuple[int, str], ...]  # (shard, fence) of what it has not finished reporting
+
+
+class Collected(Wire):
+    """The answer to `collect`: unacknowledged reports, and how the renderer is doing."""
+
+    session: str
+    reports: tuple[RenderReport, ...]
+    holds: tuple[tuple[int, str], ...]
+    waiting: int  # rows not yet begun
+    busy: str  # "" when idle, else what the GPU thread does: load, render
+    warm: Warm
+    cache: CacheCounts
+    fault: str = ""  # why it can't go on, in words; the scheduler ends it
+
+
+class Offered(StrEnum):
+    """What became of an offer."""
+
+    TAKEN = "taken"
+    ALREADY = "already"  # the same shard and fence: a repeated offer does no harm
+    STALE_EPOCH = "stale_epoch"
+    FULL = "full"
+    DRAINING = "draining"
+    OTHER_WIRE = "other_wire"

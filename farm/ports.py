@@ -2,29 +2,38 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from farm.core.ids import CampaignId, TeamId
+from farm.core.ids import CampaignId, Epoch, RendererName, Session, ShardId, TeamId
+from farm.core.lease import Leadership
+from farm.core.placement import Placed, Waiting
+from farm.core.plan import Held
 from farm.core.records import (
     CampaignCounts,
     CampaignRow,
     CheckpointRow,
     EventRow,
+    Heartbeat,
     KeyRow,
     LoraRow,
     NewCampaign,
     NewShard,
     OpenRange,
     OutcomeRow,
+    QueueDepth,
     RendererRow,
     SourceRow,
     StyleRow,
     TeamRow,
 )
+from farm.core.settle import Settled, ShardRow
 from schemas.campaign import CampaignSpec, CampaignState, ResolvedCampaign
 from schemas.event import EventKind
+from schemas.order import ShardOrder
+from schemas.report import Collected, Hello, Offered
 from schemas.style import StyleSpec
 
 
@@ -121,7 +130,7 @@ class TeamTx(Protocol):
     def campaign_by_submit_key(self, submit_key: str) -> CampaignRow | None: ...
 
     def insert_campaign(self, new: NewCampaign, shards: Sequence[NewShard]) -> CampaignRow | None:
-        """None when the submit key is taken (another request was first)."""
+        """With its event. None when the submit key is taken (another request was first)."""
         ...
 
     def campaign(self, campaign: CampaignId) -> CampaignRow:
@@ -141,6 +150,10 @@ class TeamTx(Protocol):
         ...
 
     def counts(self, campaigns: Sequence[CampaignId]) -> dict[CampaignId, CampaignCounts]: ...
+
+    def step_seconds(self) -> dict[str, float]:
+        """Measured GPU seconds per UNet step, by engine key."""
+        ...
 
     def unfinished(self) -> int:
         """Renders of the team without an outcome, in campaigns that are not cancelled."""
@@ -186,3 +199,169 @@ class ApiStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class SchedulerTx(Protocol):
+    """One transaction of the leader, across teams. It begins by checking that the leader still leads."""
+
+    def now(self) -> datetime:
+        """The database's clock; every time in a lease is read from it."""
+        ...
+
+    # looking
+    def waiting(self, per_queue: int) -> tuple[list[Waiting], int]:
+        """The first *per_queue* ready shards of each queue (team, engine key, priority), and how many there are in all."""
+        ...
+
+    def held(self) -> list[Held]: ...
+
+    def depths(self) -> list[QueueDepth]: ...
+
+    def resolved(self, campaign: CampaignId) -> ResolvedCampaign: ...
+
+    def checkpoint(self, team: TeamId, digest: str) -> CheckpointRow: ...
+
+    def loras(self, team: TeamId, digests: Sequence[str]) -> dict[str, LoraRow]: ...
+
+    def pictures(self, team: TeamId, fingerprints: Sequence[str]) -> dict[str, int]:
+        """Picture ids by fingerprint, of those that the team has."""
+        ...
+
+    def keys_in_use(self, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these objects are some picture's."""
+        ...
+
+    # renderer sessions
+    def greet(self, hello: Hello, ttl: timedelta) -> None:
+        """Opens or prolongs the session, and ends any other session of the same name."""
+        ...
+
+    def heartbeat(self, beats: Sequence[Heartbeat], ttl: timedelta) -> None: ...
+
+    def end_sessions(self, sessions: Sequence[Session]) -> None: ...
+
+    # shards
+    def take(self, placed: Sequence[Placed]) -> list[tuple[ShardRow, Placed]]:
+        """Leases each shard that is still ready, under a new random fence."""
+        ...
+
+    def lock(self, shards: Sequence[ShardId]) -> dict[ShardId, ShardRow]: ...
+
+    def write(self, settled: Sequence[Settled]) -> list[str]:
+        """Outcomes, pictures, children, failed tries and events of locked shards; campaigns that are through end.
+
+        Returns the keys of pictures that another render of the same fingerprint had made before.
+        """
+        ...
+
+    def put_back(self, shard: ShardRow, *, lost: int) -> None:
+        """Ends the lease; the fence stays, so that a late report still counts until somebody takes the shard."""
+        ...
+
+    def learn(self, team: TeamId, engine_key: str, *, step_seconds: float, renders: int) -> None:
+        """What *renders* renders of an engine key cost, in GPU seconds per UNet step."""
+        ...
+
+    def finish_cancelled(self) -> int:
+        """Campaigns being cancelled of which no renderer holds anything any more are cancelled."""
+        ...
+
+
+class SchedulerStore(Protocol):
+    """The database as the scheduler uses it. Every method raises `StoreDown` when it does not answer."""
+
+    def ready(self) -> None: ...
+
+    def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
+        """Takes the lead with the next epoch when nobody holds it, or the holder's time is over."""
+        ...
+
+    def renew(self, leadership: Leadership, ttl: timedelta) -> bool: ...
+
+    def resign(self, leadership: Leadership) -> None: ...
+
+    def as_scheduler(self, leadership: Leadership) -> AbstractContextManager[SchedulerTx]:
+        """Raises `LeadershipLost` when another epoch has begun."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """A renderer answered `adopt`."""
+
+    name: RendererName
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A renderer answered `collect`."""
+
+    name: RendererName
+    collected: Collected
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A renderer answered `offer`."""
+
+    name: RendererName
+    shard: ShardId
+    fence: str
+    offered: Offered
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A call failed. It may have run all the same: the lease or the fence decides, not the error."""
+
+    name: RendererName
+    call: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The renderer's process has ended for certain. Ray may start another under the same name."""
+
+    name: RendererName
+    why: str
+
+
+News = Introduced | Heard | Answered | Silent | Died
+
+
+class Fleet(Protocol):
+    """The renderers. Calls return at once; what comes of them is `news`. Raises `FleetDown`."""
+
+    def names(self) -> list[RendererName]:
+        """Every renderer that exists, running or pending, whoever made it."""
+        ...
+
+    def draining(self) -> frozenset[str]:
+        """Nodes that were told to go."""
+        ...
+
+    def wake(self, name: RendererName) -> None: ...
+
+    def retire(self, name: RendererName) -> None: ...
+
+    def adopt(self, name: RendererName, epoch: Epoch) -> None: ...
+
+    def offer(self, name: RendererName, order: ShardOrder) -> None: ...
+
+    def collect(self, name: RendererName, epoch: Epoch, after: int, wait: timedelta) -> None: ...
+
+    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId]) -> None: ...
+
+    def drain(self, name: RendererName, epoch: Epoch) -> None: ...
+
+    def news(self, timeout: timedelta) -> list[News]:
+        """What has come in; waits for the first up to *timeout*."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the fleet; the renderers live on."""
+        ...

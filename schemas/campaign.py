@@ -50,7 +50,7 @@ class Block(Sent):
 class CampaignSpec(Sent):
     """A campaign as it is submitted. It never changes afterwards."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
     blocks: tuple[Block, ...] = Field(min_length=1, max_length=1000)
     seed: int = Field(0, ge=0, lt=2**63)
     output: Output = Output()

@@ -56,6 +56,7 @@ class ShardOrder(Wire):
     epoch: int
     campaign: int
     engine: EngineKey
+    engine_digest: str = ""  # of `engine`, as the farm digests it; the renderer repeats it in `Warm.engine_key`
     checkpoint: CheckpointRef
     loras: tuple[LoraRef, ...]
     sources: dict[str, str]  # sha256 -> presigned GET

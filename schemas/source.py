@@ -35,3 +35,9 @@ class Source(Wire):
     height: int
     format: str
     created_at: str
+
+
+class SourceLinks(Wire):
+    """A presigned link to the file as it was uploaded; good for ten minutes."""
+
+    picture: str

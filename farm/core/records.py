@@ -172,3 +172,24 @@ class RendererRow:
     waiting: int
     checkpoint: str
     seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """How a renderer session is doing, as it last said."""
+
+    session: str
+    state: str
+    doing: str
+    waiting: int
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """What is not yet settled, for metrics."""
+
+    state: str  # ready, leased
+    shards: int
+    renders: int
+    gpu_seconds: float

@@ -1,0 +1,162 @@
+"""The Ray actor shell: takes orders, hands out reports, and keeps three kinds of thread busy.
+
+The io threads fetch weights and sources, the one GPU thread renders, the publish threads encode and upload. They meet
+in the ledger, under one lock. Importing this module imports no torch; the GPU thread does that.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import ray
+
+from actors.engine.port import Engine
+from actors.gpu import GpuThread
+from actors.ledger import Ledger, Stage
+from actors.pools import Pools
+from actors.settings import RendererSettings
+from actors.shared import Shared
+from schemas.order import WIRE_MAJOR, ShardOrder
+from schemas.report import CacheCounts, Collected, Hello, Offered, RenderReport, Warm
+
+__all__ = ["Renderer", "RendererSettings"]
+
+ENGINE_SECONDS = 300.0
+"""How long the constructor waits for the engine: importing torch and diffusers takes 6 to 10 s, a cold disk more."""
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _ctl(method: M) -> M:
+    """Puts a method into the group ``ctl``; the signature stays that of a plain method, as tests call it."""
+    return cast(M, ray.method(concurrency_group="ctl")(method))
+
+
+class Renderer:
+    """One GPU. Messages go in and out as JSON, so that the two sides may be of different releases.
+
+    All methods belong to the concurrency group ``ctl`` and answer while a render runs. `collect` waits inside, so the
+    group needs a thread for each collector, the former leader's too, and one or two more.
+    """
+
+    def __init__(self, settings: RendererSettings, engine: Engine | None = None) -> None:
+        """*engine* is given by tests; otherwise the GPU thread makes the one that *settings* names."""
+        self._name, self._session, self._node = settings.name, str(uuid.uuid4()), _node()
+        # Begins above any number of an earlier session, whose acknowledgements may still be under way.
+        ledger = Ledger(first_seq=time.time_ns() // 1_000_000)
+        self._shared = Shared(ledger, window=2 * settings.batch + settings.io_threads)
+        self._pools = Pools(self._shared, settings, self._session)
+        self._gpu = GpuThread(self._shared, self._pools, settings, engine)
+        self._gpu.start()
+        self._gpu.opened.wait(ENGINE_SECONDS)
+
+    @_ctl
+    def adopt(self, epoch: int) -> str:
+        """A `Hello`. One with a newer epoch than *epoch* says that the caller is no longer the leader."""
+        with self._shared.changed:
+            self._shared.ledger.hear(epoch)
+            self._shared.changed.notify_all()  # a former leader's collect ends
+            return Hello(
+                name=self._name,
+                session=self._session,
+                node=self._node,
+                pid=os.getpid(),
+                gpu=self._gpu.name,
+                numerics=self._gpu.numerics,
+                epoch=self._shared.ledger.epoch,
+                holds=self._shared.ledger.holds(),
+            ).model_dump_json()
+
+    @_ctl
+    def offer(self, order_json: str) -> str:
+        """The value of an `Offered`. Raises pydantic's ValidationError when the order makes no sense."""
+        if json.loads(order_json).get("wire", WIRE_MAJOR) != WIRE_MAJOR:
+            return Offered.OTHER_WIRE.value
+        order = ShardOrder.model_validate_json(order_json)
+        with self._shared.changed:
+            if self._shared.fault or self._shared.closing:
+                return Offered.DRAINING.value
+            answer = self._shared.ledger.offer(order)
+            if answer is Offered.TAKEN:
+                self._pools.fetch_weights(order)
+                self._pools.fetch_sources()
+            self._shared.changed.notify_all()
+            return answer.value
+
+    @_ctl
+    def collect(self, epoch: int, after_seq: int, wait_seconds: float) -> str:
+        """A `Collected` with the reports above *after_seq*; those up to it are acknowledged and forgotten.
+
+        Waits until there is one, at most *wait_seconds*. A caller with an older epoch gets none and forgets none.
+        """
+        deadline = time.monotonic() + wait_seconds
+        with self._shared.changed:
+            ledger = self._shared.ledger
+            if not ledger.hear(epoch):
+                return self._collected(())
+            self._shared.changed.notify_all()  # a former leader's collect ends
+            ledger.acknowledge(after_seq)
+            healthy = not self._shared.fault
+            while True:
+                now = time.monotonic()
+                due = ledger.flush(now)
+                reports = ledger.reports(after_seq)
+                broke = healthy and self._shared.fault
+                if ledger.epoch != epoch:
+                    return self._collected(())
+                if reports or broke or self._shared.closing or now >= deadline:
+                    return self._collected(reports)
+                self._shared.changed.wait(min(deadline, due or deadline) - now)
+
+    @_ctl
+    def revoke(self, epoch: int, shards: list[int]) -> None:
+        """Rows that have not begun are handed back; those in the GPU stop at the next step if all of their pass may."""
+        self._withdraw(epoch, shards, running=True)
+
+    @_ctl
+    def drain(self, epoch: int) -> None:
+        """Hands back all that has not begun, finishes what is in the GPU, takes no more orders."""
+        with self._shared.changed:
+            if epoch >= self._shared.ledger.epoch:
+                self._shared.ledger.draining = True
+        self._withdraw(epoch, None, running=False)
+
+    def __ray_shutdown__(self) -> None:
+        """Ends every thread; what is in the GPU stops at its next step. May be called twice."""
+        with self._shared.changed:
+            self._shared.closing = True
+            self._shared.changed.notify_all()
+        self._gpu.join()
+        self._pools.close()
+
+    def _withdraw(self, epoch: int, shards: list[int] | None, *, running: bool) -> None:
+        with self._shared.changed:
+            if self._shared.ledger.hear(epoch):
+                self._shared.ledger.revoke(shards, time.monotonic(), running=running)
+                self._pools.release_weights()
+                self._pools.fetch_sources()
+                self._shared.changed.notify_all()
+
+    def _collected(self, reports: tuple[RenderReport, ...]) -> str:
+        shared, engine = self._shared, self._gpu.engine
+        held = shared.held
+        return Collected(
+            session=self._session,
+            reports=reports,
+            holds=shared.ledger.holds(),
+            waiting=shared.ledger.count(Stage.WAITING),
+            busy=shared.busy,
+            warm=Warm(engine_key=shared.warm_digest, checkpoint=held.checkpoint, loras=held.loras),
+            cache=engine.counts if engine else CacheCounts(),
+            fault=shared.fault,
+        ).model_dump_json()
+
+
+def _node() -> str:
+    """Ray's id of the node, or the host's name outside Ray."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else socket.gethostname()

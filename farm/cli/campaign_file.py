@@ -1,0 +1,138 @@
+"""A campaign as a YAML file that a person edits, and how it becomes a `CampaignSpec`.
+
+    name: Autumn coffee
+    sources: photos/
+    styles: [anime, cinematic]
+    strengths: [0.35, 0.7]
+
+Sources are paths, folders, globs (relative to the file) or ids. One value may stand where a list is meant, and with a
+single block its keys may stand at the top.
+"""
+
+import glob
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from farm.cli.exits import USAGE, Stop
+from schemas.campaign import Block, CampaignSpec
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_LISTS = ("sources", "styles", "sizes", "prompts", "strengths")
+_STAND_IN = "src_" + "0" * 64  # while the rest of the file is checked, before anything is uploaded
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignFile:
+    """The spec as it stands in the file, with `Path` objects where sources are still on this machine."""
+
+    draft: dict[str, Any]
+
+    def pictures(self) -> list[Path]:
+        """Every file that the campaign wants, once, in order."""
+        found = (entry["source"] for block in self.draft["blocks"] for entry in block["sources"])
+        return list(dict.fromkeys(source for source in found if isinstance(source, Path)))
+
+    def spec(self, ids: Mapping[Path, str]) -> CampaignSpec:
+        """With *ids* put in; a picture without one is left out, and a block without any source too."""
+        blocks = [{**block, "sources": list(_with_ids(block["sources"], ids))} for block in self.draft["blocks"]]
+        return _validated({**self.draft, "blocks": [block for block in blocks if block["sources"]]})
+
+
+def read_file(path: Path) -> CampaignFile:
+    """Raises `Stop` for whatever is wrong in it, before anything is uploaded."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise Stop(f"{path} is no YAML: {_one_line(fault)}", USAGE) from fault
+    if not isinstance(value, dict):
+        raise Stop(
+            f"{path} holds no campaign: it begins with `name:` and goes on with `sources:` and `styles:`.", USAGE
+        )
+    return from_value(value, path.parent, default_name=path.stem)
+
+
+def from_value(value: dict[str, Any], base: Path, *, default_name: str) -> CampaignFile:
+    """*value* as YAML gave it. Raises `Stop`."""
+    value = {"name": default_name, **_with_blocks(value)}
+    blocks = value["blocks"]
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise Stop("`blocks` is a list of mappings, each with `sources` and `styles`.", USAGE)
+    draft = CampaignFile({**value, "blocks": [_block(block, base) for block in blocks]})
+    everything = draft.pictures()
+    draft.spec(dict.fromkeys(everything, _STAND_IN))
+    return draft
+
+
+def _with_blocks(value: dict[str, Any]) -> dict[str, Any]:
+    if "blocks" in value:
+        return value
+    inner = {key: value[key] for key in Block.model_fields if key in value}
+    return {**{key: value[key] for key in value if key not in inner}, "blocks": [inner]}
+
+
+def _block(block: dict[str, Any], base: Path) -> dict[str, Any]:
+    lists = {key: _as_list(block[key]) for key in _LISTS if key in block}
+    sources = [entry for given in lists.get("sources", []) for entry in _entries(given, base)]
+    return {**block, **lists, "sources": sources}
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _entries(given: Any, base: Path) -> Iterator[dict[str, Any]]:
+    """One line of `sources`, as entries; what cannot be understood goes on to the validation, which says so."""
+    if isinstance(given, str):
+        yield from ({"source": found} for found in _found(given, base))
+    elif isinstance(given, dict) and isinstance(given.get("source"), str):
+        yield from ({**given, "source": found} for found in _found(given["source"], base))
+    else:
+        yield given if isinstance(given, dict) else {"source": given}
+
+
+def _found(name: str, base: Path) -> list[str | Path]:
+    if name.startswith("src_"):
+        return [name]
+    path = base / Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        paths = [child for child in path.iterdir() if child.is_file() and child.suffix.lower() in PICTURES]
+    else:
+        found = glob.glob(str(path), recursive=True)  # noqa: PTH207  (Path.glob refuses absolute patterns)
+        paths = [Path(match) for match in found if Path(match).is_file()]
+    if not paths:
+        raise Stop(f"There are no pictures at {path}.", USAGE)
+    return sorted(paths)
+
+
+def _with_ids(entries: list[dict[str, Any]], ids: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        source = entry.get("source")
+        if isinstance(source, Path):
+            if source in ids:
+                yield {**entry, "source": ids[source]}
+        else:
+            yield entry
+
+
+def _validated(value: dict[str, Any]) -> CampaignSpec:
+    try:
+        return CampaignSpec.model_validate(value)
+    except ValidationError as fault:
+        lines = [f"  {_where(error['loc'])}: {error['msg']}" for error in fault.errors()[:20]]
+        raise Stop("The campaign is not right:\n" + "\n".join(lines), USAGE) from fault
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    parts = location[2:] if location[:2] == ("blocks", 0) and len(location) > 2 else location
+    return " ".join(f"no. {part + 1}" if isinstance(part, int) else part for part in parts) or "the file"
+
+
+def _one_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())

@@ -1,0 +1,162 @@
+"""One tick: what the scheduler sees becomes what it does.
+
+What it sees: the heads of the queues, the leases, the renderers. `plan` is a pure function of them, so that a day of
+decisions can be replayed in a second.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from farm.core.ids import Fence, RendererName, Session, ShardId
+from farm.core.placement import SLOTS, Free, Placed, Waiting, place
+from farm.core.scaling import wanted
+
+SETTLE_GRACE = 10.0
+"""Seconds a new lease may be missing from what its renderer says it holds: the offer is still on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease as the database has it."""
+
+    shard: ShardId
+    session: Session
+    fence: Fence
+    age: float  # seconds
+    expired: bool  # its renderer session has not been heard of for the lease time
+    ended: bool  # the process behind the session is known to be gone
+    cancelled: bool  # its campaign is being cancelled
+    engine_key: str
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A renderer as the fleet has it. ``session`` is None until it has introduced itself."""
+
+    name: RendererName
+    session: Session | None
+    holds: frozenset[tuple[ShardId, Fence]]
+    engine_key: str
+    checkpoint: str
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    waiting: Sequence[Waiting]
+    ready_shards: int  # of which `waiting` are the heads
+    held: Sequence[Held]
+    seen: Sequence[Seen]
+    names: Sequence[RendererName]  # of the fleet, at full strength
+    may_reclaim: bool  # False for the first lease time of a new leader: it has not heard everybody yet
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    placed: Placed
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    name: RendererName
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaim:
+    """The lease ended with its renderer."""
+
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The renderer lives and does not have the shard: the offer was lost. Nobody is to blame."""
+
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """The renderer shall stop working on these."""
+
+    name: RendererName
+    shards: tuple[ShardId, ...]
+
+
+Decision = Dispatch | Wake | Reclaim | Release | Revoke
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Leases by session, while the plan is made."""
+
+    by_session: dict[Session, list[Held]] = field(default_factory=dict)
+
+    def add(self, held: Held) -> None:
+        self.by_session.setdefault(held.session, []).append(held)
+
+    def of(self, session: Session) -> list[Held]:
+        return self.by_session.get(session, [])
+
+
+def plan(view: Snapshot) -> list[Decision]:
+    ended, kept = _leases(view)
+    revoked = _revocations(view, kept)
+    return [*ended, *revoked, *_wakes(view), *(Dispatch(p) for p in place(view.waiting, _free(view, kept)))]
+
+
+def _leases(view: Snapshot) -> tuple[list[Decision], _Ledger]:
+    """Which leases end, and those that stay."""
+    seen = {renderer.session: renderer for renderer in view.seen if renderer.session is not None}
+    ended: list[Decision] = []
+    kept = _Ledger()
+    for held in view.held:
+        renderer = seen.get(held.session)
+        if held.ended or (held.expired and view.may_reclaim):
+            ended.append(Reclaim(held))
+        elif renderer is not None and (held.shard, held.fence) not in renderer.holds and held.age > SETTLE_GRACE:
+            ended.append(Release(held))
+        else:
+            kept.add(held)
+    return ended, kept
+
+
+def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
+    """Cancelled campaigns, and shards that a renderer holds although its lease on them is over."""
+    decisions: list[Decision] = []
+    for renderer in view.seen:
+        if renderer.session is None:
+            continue
+        leases = {(held.shard, held.fence): held for held in kept.of(renderer.session)}
+        stop = [
+            shard
+            for shard, fence in sorted(renderer.holds)
+            if (lease := leases.get((shard, fence))) is None or lease.cancelled
+        ]
+        if stop:
+            decisions.append(Revoke(renderer.name, tuple(stop)))
+    return decisions
+
+
+def _wakes(view: Snapshot) -> list[Decision]:
+    present = {renderer.name for renderer in view.seen}
+    most = wanted(open_shards=view.ready_shards + len(view.held), most=len(view.names))
+    missing = [name for name in view.names if name not in present]
+    return [Wake(name) for name in missing[: max(0, most - len(present))]]
+
+
+def _free(view: Snapshot, kept: _Ledger) -> list[Free]:
+    free = []
+    for renderer in view.seen:
+        if renderer.session is None or renderer.draining:
+            continue
+        mine = sorted(kept.of(renderer.session), key=lambda held: held.age)
+        # A stale shard that it still works on takes a slot too: it would refuse a third.
+        held = max(len(mine), len(renderer.holds))
+        if held < SLOTS:
+            engine_key, checkpoint = (
+                (mine[0].engine_key, mine[0].checkpoint) if mine else (renderer.engine_key, renderer.checkpoint)
+            )
+            free.append(Free(renderer.name, renderer.session, held, engine_key, checkpoint))
+    return free

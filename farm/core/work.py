@@ -1,0 +1,30 @@
+"""What a leased shard still asks for: its rows, written out."""
+
+from dataclasses import dataclass
+
+from farm.core.campaign import recipe_at
+from farm.core.fingerprint import fingerprint
+from farm.core.settle import ShardRow
+from farm.core.shard import ordinals_of
+from schemas.campaign import ResolvedCampaign
+from schemas.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    ordinal: int
+    recipe: Recipe
+    fingerprint: str
+
+
+def rows_of(shard: ShardRow, campaign: ResolvedCampaign) -> list[Row]:
+    found = []
+    for ordinal in ordinals_of(shard.todo):
+        recipe = recipe_at(campaign, ordinal)
+        found.append(Row(ordinal, recipe, fingerprint(recipe)))
+    return found
+
+
+def unet_steps_at(campaign: ResolvedCampaign, ordinal: int) -> int:
+    """UNet steps of one render, for learning what a step costs."""
+    return max(1, recipe_at(campaign, ordinal).unet_steps)

@@ -1,0 +1,138 @@
+"""Shards become orders: leased, looked up, written out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from farm.core.errors import NotFound
+from farm.core.ids import CampaignId, Epoch, Ordinal, RendererName, TeamId
+from farm.core.keys import lora_key, provenance_key, source_key, thumbnail_key
+from farm.core.placement import Placed
+from farm.core.records import CheckpointRow, LoraRow
+from farm.core.settle import FailedTry, NewOutcome, Settled, ShardRow, reuse
+from farm.core.shard import minus
+from farm.core.work import Row, rows_of
+from farm.ports import Depot, SchedulerTx
+from schemas.campaign import ResolvedCampaign
+from schemas.order import CheckpointRef, FileRef, LoraRef, OrderRow, PutLinks, ShardOrder
+from schemas.recipe import EngineKey
+from schemas.report import Failure, FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A shard that is leased and of which something must be rendered."""
+
+    name: RendererName
+    shard: ShardRow
+    engine: EngineKey
+    rows: Sequence[Row]
+    checkpoint: CheckpointRow
+    loras: Sequence[LoraRow]
+
+
+@dataclass(slots=True)
+class Taken:
+    work: list[Work] = field(default_factory=list)
+    reused: int = 0
+    failed: int = 0
+
+
+def take_shards(
+    tx: SchedulerTx, placed: Sequence[Placed], resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
+) -> Taken:
+    """Leases the shards. What the team has rendered before is settled here and now, and not ordered again."""
+    taken = Taken()
+    settled: list[Settled] = []
+    for shard, place in tx.take(placed):
+        rows = rows_of(shard, resolved_of(tx, shard.campaign))
+        known = tx.pictures(shard.team, [row.fingerprint for row in rows])
+        found = reuse(shard, [(row.ordinal, row.fingerprint, known[row.fingerprint]) for row in rows if row.fingerprint in known])
+        rows = [row for row in rows if row.fingerprint not in known]
+        taken.reused += len(found.outcomes)
+        if rows:
+            work = _work(tx, place.name, shard, rows)
+            if isinstance(work, Failure):
+                found = _without_weights(found, rows, work)
+                taken.failed += len(rows)
+            else:
+                taken.work.append(work)
+        if found.outcomes:
+            settled.append(found)
+    if settled:
+        tx.write(settled)
+    return taken
+
+
+def _work(tx: SchedulerTx, name: RendererName, shard: ShardRow, rows: Sequence[Row]) -> Work | Failure:
+    engine = rows[0].recipe.engine_key
+    digests = [lora.digest for lora in engine.loras]
+    loras = tx.loras(shard.team, digests)
+    missing = next((lora.name for lora in engine.loras if lora.digest not in loras), None)
+    if missing is not None:
+        return _gone(f"The LoRA {missing!r} is not there any more.")
+    try:
+        checkpoint = tx.checkpoint(shard.team, engine.checkpoint)
+    except NotFound as error:
+        return _gone(error.detail)
+    return Work(name, shard, engine, rows, checkpoint, [loras[digest] for digest in digests])
+
+
+def _gone(detail: str) -> Failure:
+    return Failure(kind=FailureKind.BAD_WEIGHTS, code="weights_missing", detail=detail)
+
+
+def _without_weights(found: Settled, rows: Sequence[Row], failure: Failure) -> Settled:
+    shard = found.shard
+    failed = tuple(
+        NewOutcome(shard.team, shard.campaign, Ordinal(r.ordinal), r.fingerprint, shard.tries + 1, failure=failure)
+        for r in rows
+    )
+    return Settled(
+        shard,
+        todo=minus(found.todo, [row.ordinal for row in rows]),
+        outcomes=(*found.outcomes, *failed),
+        failed_tries=tuple(FailedTry(shard.id, Ordinal(row.ordinal), failure) for row in rows),
+    )
+
+
+def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token: str) -> ShardOrder:
+    """An order that needs nothing else. *token* is random: the keys it leads to are written once, by this attempt."""
+    shard = work.shard
+    files = tuple(
+        FileRef(
+            path=file.path,
+            url=depot.link_get(work.checkpoint.prefix + file.path, ttl),
+            sha256=file.sha256,
+            bytes=file.bytes,
+        )
+        for file in work.checkpoint.files
+    )
+    sources = {row.recipe.source for row in work.rows}
+    return ShardOrder(
+        shard=shard.id,
+        fence=shard.fence or "",
+        epoch=epoch,
+        campaign=shard.campaign,
+        engine=work.engine,
+        checkpoint=CheckpointRef(name=work.checkpoint.name, digest=work.checkpoint.digest, files=files),
+        loras=tuple(
+            LoraRef(
+                name=lora.name, digest=lora.digest, url=depot.link_get(lora_key(lora.digest), ttl), bytes=lora.bytes
+            )
+            for lora in work.loras
+        ),
+        sources={sha256: depot.link_get(source_key(shard.team, sha256), ttl) for sha256 in sorted(sources)},
+        rows=tuple(_row(shard.team, shard, row, depot, ttl, token) for row in work.rows),
+    )
+
+
+def _row(team: TeamId, shard: ShardRow, row: Row, depot: Depot, ttl: timedelta, token: str) -> OrderRow:
+    key = f"outputs/{team}/{shard.campaign}/{row.ordinal}-{token}/picture.{row.recipe.output.format}"
+    links = PutLinks(
+        picture_key=key,
+        picture=depot.link_put(key, ttl),
+        thumbnail=depot.link_put(thumbnail_key(key), ttl),
+        provenance=depot.link_put(provenance_key(key), ttl),
+    )
+    return OrderRow(ordinal=row.ordinal, recipe=row.recipe, fingerprint=row.fingerprint, links=links)

@@ -174,7 +174,7 @@ class Ledger:
         return tuple(report for report in self._reports if report.seq > after_seq)
 
     def acknowledge(self, seq: int) -> None:
-        while False:
+        while self._reports and self._reports[0].seq <= seq:
             self._reports.popleft()
 
     def holds(self) -> tuple[tuple[int, str], ...]:

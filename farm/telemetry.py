@@ -55,3 +55,77 @@ class ApiMetrics:
             ["code"],
             registry=registry,
         )
+
+
+class SchedulerMetrics:
+    """What the scheduler counts. Measurements of renderers come with their reports; it exposes them."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.leading = Gauge("farm_scheduler_leading", "1 while this scheduler leads.", registry=registry)
+        self.epoch = Gauge("farm_scheduler_epoch", "Epoch in which this scheduler leads or led.", registry=registry)
+        self.renders = Counter(
+            "farm_renders_total",
+            "Renders with an outcome: succeeded, failed, or reused from an earlier campaign.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "farm_render_stage_seconds",
+            "Seconds of a succeeded render by stage: fetch, load, encode, denoise, decode, publish; settle by batch.",
+            ["stage"],
+            buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=registry,
+        )
+        self.tick_seconds = Histogram(
+            "farm_scheduler_tick_seconds", "Seconds to look, plan and act.", registry=registry
+        )
+        self.queue_renders = Gauge(
+            "farm_queue_renders",
+            "Renders without an outcome, by the state of their shard.",
+            ["state"],
+            registry=registry,
+        )
+        self.queue_gpu_seconds = Gauge(
+            "farm_queue_gpu_seconds", "GPU seconds that those are expected to take.", ["state"], registry=registry
+        )
+        self.renderers = Gauge(
+            "farm_renderers", "Renderers by state: starting, idle, busy, draining.", ["state"], registry=registry
+        )
+        self.cache_hits = Counter(
+            "farm_cache_hits_total", "Weights that were warm when a shard began.", ["kind"], registry=registry
+        )
+        self.cache_loads = Counter(
+            "farm_cache_loads_total", "Weights that had to be loaded.", ["kind"], registry=registry
+        )
+        self.cache_load_seconds = Counter(
+            "farm_cache_load_seconds_total", "Seconds spent loading weights.", ["kind"], registry=registry
+        )
+        self.dispatched = Counter("farm_shards_dispatched_total", "Shards offered to a renderer.", registry=registry)
+        self.leases_expired = Counter(
+            "farm_leases_expired_total", "Leases that ended with their renderer.", registry=registry
+        )
+        self.leases_released = Counter(
+            "farm_leases_released_total", "Leases whose renderer never got the shard.", registry=registry
+        )
+        self.retries = Counter(
+            "farm_render_retries_total",
+            "Failed tries that are tried again, by kind of failure.",
+            ["kind"],
+            registry=registry,
+        )
+        self.failures = Counter(
+            "farm_render_failed_tries_total", "Failed tries by their code.", ["code"], registry=registry
+        )
+        self.refused_rows = Counter(
+            "farm_reports_refused_rows_total", "Rows reported under an old fence.", registry=registry
+        )
+        self.unavailable = Counter(
+            "farm_scheduler_unavailable_total",
+            "Turns lost because a part did not answer: store_down, depot_down, fleet_down.",
+            ["code"],
+            registry=registry,
+        )
+        self.deleted = Counter(
+            "farm_depot_unwanted_pictures_total", "Pictures deleted because nothing refers to them.", registry=registry
+        )

@@ -225,7 +225,8 @@ def _cuda() -> str:
     driver = Path("/proc/driver/nvidia/version")
     found = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", driver.read_text()) if driver.exists() else None
     version = found[1] if found else "unknown"
-    return f"driver={version} cuda={torch.version.cuda} cudnn={torch.backends.cudnn.version()}"
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"driver={version} cuda={torch.version.cuda} cudnn={cudnn}"
 
 
 def _cpu() -> str:

@@ -96,9 +96,8 @@ def show(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
             if number == 10:
                 say("  and more.")
                 break
-            say(
-                f"  {render.id} {render.source_name} {render.style} {render.strength:g}: {render.detail} [{render.code}]"
-            )
+            cell = f"{render.id} {render.source_name} {render.style} {render.strength:g}"
+            say(f"  {cell}: {render.detail} [{render.code}]")
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """`farm up|down|status|doctor|demo`, the processes `farm api|scheduler|migrate`, and `farm schema`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 import typer
 from pydantic import BaseModel
@@ -19,8 +20,19 @@ from schemas.problem import Problem
 from schemas.report import RenderReport
 from schemas.style import Style, StyleSpec
 
-if TYPE_CHECKING:
-    from farm.bootstrap import Running
+
+class Running(Protocol):
+    """What `farm up` tells of the farm that it started or found."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def data(self) -> Path: ...
+
+    @property
+    def ports(self) -> Mapping[str, int]: ...
+
 
 CONTRACTS: dict[str, type[BaseModel]] = {
     kind.__name__: kind for kind in (CampaignSpec, StyleSpec, Style, ShardOrder, RenderReport, Event, Problem)
@@ -108,7 +120,7 @@ def demo(ctx: typer.Context) -> None:
     _show_running(running, as_json=False, to_stderr=True)
     try:
         with Client(running.url, running.key) as farm:
-            found = _render_demo(farm, data, bootstrap.demo_campaign(farm, data))
+            found = _render_demo(farm, data, bootstrap.demo_campaign(farm))
     finally:
         bootstrap.down(data, on_step=say)
     counts = found.counts
@@ -127,7 +139,7 @@ def _render_demo(farm: Client, data: Path, spec: CampaignSpec) -> CampaignDetail
     return found
 
 
-def _show_running(running: "Running", *, as_json: bool, to_stderr: bool = False) -> None:
+def _show_running(running: Running, *, as_json: bool, to_stderr: bool = False) -> None:
     if as_json:
         show_json({"url": running.url, "data": str(running.data), "ports": dict(running.ports)})
         return

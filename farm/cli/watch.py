@@ -112,7 +112,8 @@ def picture(campaign: CampaignDetail, renderers: Sequence[RendererView], pace: P
         f"{counts.reused} reused",
         Text(f"{counts.failed} failed", style="red" if counts.failed else ""),
     )
-    bar = ProgressBar(total=max(counts.total, 1), completed=done, width=60)
+    bar = Table.grid()  # a bar by itself does not end its line
+    bar.add_row(ProgressBar(total=max(counts.total, 1), completed=done, width=60))
     table = Table("renderer", "state", "doing", "waiting", box=None, pad_edge=False, header_style="dim")
     for renderer in renderers:
         table.add_row(renderer.name, renderer.state, renderer.doing, str(renderer.waiting))

@@ -47,6 +47,7 @@ class Snapshot:
     waiting: Sequence[Waiting]
     ready_shards: int  # of which `waiting` are the heads
     held: Sequence[Held]
+    refused: frozenset[tuple[ShardId, Fence]]  # offers that were turned down
     seen: Sequence[Seen]
     names: Sequence[RendererName]  # of the fleet, at full strength
     may_reclaim: bool  # False for the first lease time of a new leader: it has not heard everybody yet
@@ -115,7 +116,9 @@ def _leases(view: Snapshot) -> tuple[list[Decision], _Ledger]:
         renderer = seen.get(held.session)
         if held.ended or (held.expired and view.may_reclaim):
             ended.append(Reclaim(held))
-        elif renderer is not None and (held.shard, held.fence) not in renderer.holds and held.age > SETTLE_GRACE:
+        elif (held.shard, held.fence) in view.refused or (
+            renderer is not None and (held.shard, held.fence) not in renderer.holds and held.age > SETTLE_GRACE
+        ):
             ended.append(Release(held))
         else:
             kept.add(held)
@@ -128,12 +131,10 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
     for renderer in view.seen:
         if renderer.session is None:
             continue
-        leases = {(held.shard, held.fence): held for held in kept.of(renderer.session)}
-        stop = [
-            shard
-            for shard, fence in sorted(renderer.holds)
-            if (lease := leases.get((shard, fence))) is None or lease.cancelled
-        ]
+        # By shard, not by fence: an order under a newer fence has replaced what was held under the old one.
+        leases = {held.shard: held for held in kept.of(renderer.session)}
+        held_there = sorted({shard for shard, _ in renderer.holds})
+        stop = [shard for shard in held_there if (lease := leases.get(shard)) is None or lease.cancelled]
         if stop:
             decisions.append(Revoke(renderer.name, tuple(stop)))
     return decisions
@@ -152,11 +153,9 @@ def _free(view: Snapshot, kept: _Ledger) -> list[Free]:
         if renderer.session is None or renderer.draining:
             continue
         mine = sorted(kept.of(renderer.session), key=lambda held: held.age)
-        # A stale shard that it still works on takes a slot too: it would refuse a third.
-        held = max(len(mine), len(renderer.holds))
-        if held < SLOTS:
+        if len(mine) < SLOTS:
             engine_key, checkpoint = (
                 (mine[0].engine_key, mine[0].checkpoint) if mine else (renderer.engine_key, renderer.checkpoint)
             )
-            free.append(Free(renderer.name, renderer.session, held, engine_key, checkpoint))
+            free.append(Free(renderer.name, renderer.session, len(mine), engine_key, checkpoint))
     return free

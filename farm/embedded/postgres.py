@@ -84,9 +84,8 @@ class Postgres:
         password_file = placement.home / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self._state.secrets[_SUPERUSER])
-        account = placement.account
-        if account:
-            os.chown(password_file, account.uid, account.gid)
+        if placement.account:
+            os.chown(password_file, placement.account.uid, placement.account.gid)
         draft = placement.home / "data.new"  # renamed when it is whole: a kill half-way leaves no broken database
         shutil.rmtree(draft, ignore_errors=True)
         argv = [str(placement.binaries / "initdb"), "-D", str(draft), "-U", _SUPERUSER]
@@ -94,17 +93,7 @@ class Postgres:
         # The built-in locale sorts alike on every machine, whatever its C library knows.
         argv += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         try:
-            made = subprocess.run(
-                argv,
-                env=_environment(),
-                cwd=placement.home,
-                capture_output=True,
-                text=True,
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=[] if account else None,
-                check=False,
-            )
+            made = _run(argv, placement)
         finally:
             password_file.unlink()
         if made.returncode != 0:
@@ -143,6 +132,21 @@ def make_database(
     connection.execute(sql.SQL("CREATE DATABASE {} OWNER farm_owner TEMPLATE {}").format(database, source))
     connection.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
     connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO farm_api, farm_scheduler").format(database))
+
+
+def _run(argv: list[str], placement: Placement) -> subprocess.CompletedProcess[str]:
+    account = placement.account
+    return subprocess.run(
+        argv,
+        env=_environment(),
+        cwd=placement.home,
+        capture_output=True,
+        text=True,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+        check=False,
+    )
 
 
 def _environment() -> Mapping[str, str]:

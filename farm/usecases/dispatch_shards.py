@@ -47,7 +47,9 @@ def take_shards(
     for shard, place in tx.take(placed):
         rows = rows_of(shard, resolved_of(tx, shard.campaign))
         known = tx.pictures(shard.team, [row.fingerprint for row in rows])
-        found = reuse(shard, [(row.ordinal, row.fingerprint, known[row.fingerprint]) for row in rows if row.fingerprint in known])
+        found = reuse(
+            shard, [(row.ordinal, row.fingerprint, known[row.fingerprint]) for row in rows if row.fingerprint in known]
+        )
         rows = [row for row in rows if row.fingerprint not in known]
         taken.reused += len(found.outcomes)
         if rows:

@@ -9,7 +9,7 @@ from farm.core.settle import Refusal, Settled, settle
 from farm.core.work import unet_steps_at
 from farm.ports import SchedulerTx
 from schemas.campaign import ResolvedCampaign
-from schemas.report import Failure, RenderReport, RowReport, Seconds, Tried
+from schemas.report import Failure, FailureKind, RenderReport, RowReport, Seconds, Tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,14 @@ class Tally:
 
     succeeded: int = 0
     failed: int = 0
-    retried: int = 0
+    retried: list[FailureKind] = field(default_factory=list)
     handed_back: int = 0
     refused: int = 0
     seconds: list[Seconds] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    ended: frozenset[ShardId] = frozenset()
+    """Shards of which nothing is left to do for whoever reported."""
+
     unwanted: list[str] = field(default_factory=list)
     """Keys of pictures that nothing refers to."""
 
@@ -54,6 +57,7 @@ def settle_reports(
         else:  # at most once a shard: two parts of one shard differ in their fence, and one fence is the newest
             settled[shard] = verdict
             _count(tally, verdict, rows)
+    tally.ended = frozenset(s for _, s, _, _ in parts if s not in settled or not settled[s].todo)
     if settled:
         tally.unwanted += tx.write(list(settled.values()))
         _learn(tx, list(settled.values()), parts, resolved_of)
@@ -76,7 +80,8 @@ def _count(tally: Tally, settled: Settled, rows: Sequence[RowReport]) -> None:
     good = [outcome for outcome in settled.outcomes if outcome.succeeded]
     tally.succeeded += len(good)
     tally.failed += len(settled.outcomes) - len(good)
-    tally.retried += len(settled.failed_tries) - (len(settled.outcomes) - len(good))
+    given_up = {outcome.ordinal for outcome in settled.outcomes}
+    tally.retried += [t.failure.kind for t in settled.failed_tries if t.ordinal not in given_up]
     tally.handed_back += sum(row.tried is Tried.HANDED_BACK for row in rows)
     tally.seconds += [row.seconds for row in rows if row.tried is Tried.SUCCEEDED]
     tally.failures += [failed.failure for failed in settled.failed_tries]
@@ -89,9 +94,7 @@ def _learn(
     resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign],
 ) -> None:
     """What a UNet step costs, per engine key; loading is not part of it."""
-    seconds = {
-        (shard, row.ordinal): row.seconds.gpu - row.seconds.load for _, shard, _, rows in parts for row in rows
-    }
+    seconds = {(shard, row.ordinal): row.seconds.gpu - row.seconds.load for _, shard, _, rows in parts for row in rows}
     spent: dict[tuple[TeamId, str], list[tuple[float, int]]] = defaultdict(list)
     for one in settled:
         for outcome in one.outcomes:

@@ -91,11 +91,13 @@ class Postgres:
 
     def _run(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.url) as connection:
-            connection.execute(statement, values)  # type: ignore[arg-type]
+            connection.execute(statement, values)
 
     def add_key(self, team: TeamId, digest: bytes) -> None:
         number = int.from_bytes(digest[:7])
-        self._run("INSERT INTO api_key (key_id, team_id, name, digest) VALUES (%s, %s, 'key', %s)", number, team, digest)
+        self._run(
+            "INSERT INTO api_key (key_id, team_id, name, digest) VALUES (%s, %s, 'key', %s)", number, team, digest
+        )
 
     def revoke_key(self, digest: bytes) -> None:
         self._run("UPDATE api_key SET revoked_at = now() WHERE digest = %s", digest)
@@ -228,10 +230,14 @@ def test_ready_and_team(api_store: ApiStore) -> None:
 
 
 def test_what_a_failed_transaction_wrote_is_gone(api_store: ApiStore) -> None:
-    with pytest.raises(ZeroDivisionError), api_store.as_team(OURS) as tx:
-        tx.add_source(source(1))
-        tx.insert_campaign(campaign(1), shards())
-        raise ZeroDivisionError
+    def write_and_fail() -> None:
+        with api_store.as_team(OURS) as tx:
+            tx.add_source(source(1))
+            tx.insert_campaign(campaign(1), shards())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     with api_store.as_team(OURS) as tx:
         assert tx.sources(after=None, limit=10) == []
         assert tx.campaigns(before=None, limit=10) == []
@@ -368,7 +374,9 @@ def test_a_move_happens_from_the_right_state_only(backstage: Backstage) -> None:
         counts = tx.counts([new.id])[new.id]
         assert (counts.running, counts.cancelled, counts.queued) == (5, 5, 0)
         assert tx.unfinished() == 0
-        states = [event.data["state"] for event in tx.events(after=0, limit=9) if event.kind == EventKind.CAMPAIGN_STATE]
+        states = [
+            event.data["state"] for event in tx.events(after=0, limit=9) if event.kind == EventKind.CAMPAIGN_STATE
+        ]
         assert states == ["paused", "cancelling"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from actors.engine.fake import FakeEngine
-from actors.engine.port import Poisoned, Refused
+from actors.engine.port import Poisoned, Refused, Weights
 from actors.renderer import Renderer, RendererSettings
 from schemas.order import OrderRow
 from schemas.recipe import Output, PictureFormat
@@ -221,9 +221,19 @@ def test_weights_with_other_bytes_than_their_digest_fail_the_shard(depot: Depot,
 
 def test_weights_that_the_engine_refuses_fail_every_row_that_wants_them(depot: Depot, make: Make) -> None:
     refused = Refused(FailureKind.BAD_WEIGHTS, "lora_unknown_keys", "No such key.")
-    renderer = make(FakeEngine(batch=2, refused={"c" * 64: refused}))
+    engine = FakeEngine(batch=2, refused={"c" * 64: refused})
+    tries = 0
+
+    def load(weights: Weights) -> None:
+        nonlocal tries
+        tries += 1
+        FakeEngine.load(engine, weights)
+
+    engine.load = load  # type: ignore[method-assign]
+    renderer = make(engine)
     renderer.offer(order(rows_of(depot, 5), depot).model_dump_json())
     rows = Scheduler(renderer).all_of(5)
+    assert tries == 1
     assert {each.failure.code for each in rows.values() if each.failure} == {"lora_unknown_keys"}
 
 

@@ -188,6 +188,7 @@ def test_lora_on_the_text_encoders_changes_them(farmyard: Path, engine: Diffuser
         peft = f"{part}.text_model.encoder.layers.0.mlp.fc1"
         tensors |= {f"{peft}.lora_A.weight": torch.ones(2, 32), f"{peft}.lora_B.weight": torch.ones(64, 2)}
     save_file(tensors, tmp_path / "text.safetensors")
+    plain = pixels(engine.render([a_row(1)], never)[0])
     parts = (engine._pipe.text_encoder, engine._pipe.text_encoder_2)
     before = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
     engine.load(Weights("tiny", farmyard / "checkpoint", (LoraFile("t", tmp_path / "text.safetensors", 1.0),)))
@@ -197,6 +198,7 @@ def test_lora_on_the_text_encoders_changes_them(farmyard: Path, engine: Diffuser
             "encoder.layers.0.self_attn.q_proj.weight",
             "encoder.layers.0.mlp.fc1.weight",
         ]
+    assert pixels(engine.render([a_row(1)], never)[0]) != plain
 
 
 def test_tiny_checkpoint_is_the_same_every_time(farmyard: Path, tmp_path: Path) -> None:

@@ -115,11 +115,6 @@ def running_minio_gateway() -> Iterator[StoreServer]:
             "MINIO_ROOT_PASSWORD": fresh.secrets["s3_secret"],
         }
         database = f"sqlite3://{folder}/meta.db"
-        formatting = Child("format", folder, fresh.instance)
-        bucket = f"--bucket={folder}/objects/"
-        formatting.start([juicefs, "format", "--storage=file", bucket, database, "tests"], env, cwd=folder)
-        formatting.wait_done(timedelta(seconds=60))
-        gateway = Child("gateway", folder, fresh.instance)
         address = f"{ports.HOST}:{chosen['s3']}"
         options = [
             "--no-usage-report",
@@ -129,6 +124,11 @@ def running_minio_gateway() -> Iterator[StoreServer]:
             f"--cache-dir={folder}/cache",
         ]
         options.append(f"--metrics={ports.HOST}:{chosen['metrics']}")
+        formatting = Child("format", folder, fresh.instance)
+        bucket = f"--bucket={folder}/objects/"
+        formatting.start([juicefs, "format", "--storage=file", bucket, database, "tests"], env, cwd=folder)
+        formatting.wait_done(timedelta(seconds=60))
+        gateway = Child("gateway", folder, fresh.instance)
         try:
             gateway.start([juicefs, "gateway", *options, database, address], env, cwd=folder)
             gateway.wait_ready(lambda: _listens(chosen["s3"]), timedelta(seconds=60))

@@ -74,6 +74,7 @@ def test_oldest_weights_leave_when_the_folder_is_full_but_never_those_in_use(
     in_use = Lease()
     held = with_lora(depot, b"a" * 1000)
     disk.weights(held, in_use)
+    os.utime(tmp_path / "entries" / held.loras[0].digest, (0, 0))  # the oldest of all
     digests = []
     for letter in (b"b", b"c"):
         lease, wanted = Lease(), with_lora(depot, letter * 1000)

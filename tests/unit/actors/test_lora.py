@@ -62,7 +62,7 @@ def test_order_and_history_of_merges_leave_no_trace(dtype: torch.dtype) -> None:
     ]
     merger.merge([(loras[0], 1.0)])
     first = weights(found)
-    for wanted in ([(loras[1], 3.0), (loras[2], 0.1)], [(loras[2], -2.0)], [], [(loras[0], 1.0)]):
+    for wanted in ([(loras[1], 3.0), (loras[2], 0.1)], [], [(loras[2], -2.0)], [(loras[0], 1.0)]):
         merger.merge(wanted)
     assert all(torch.equal(tensor, first[name]) for name, tensor in weights(found).items())
     merger.merge([])

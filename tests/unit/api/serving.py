@@ -1,5 +1,6 @@
 """A farm in memory behind a real HTTP server: for event streams, the SDK and the commands."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,5 +62,5 @@ def serving() -> Iterator[Farm]:
         yield farm
     finally:
         farm.client.close()
-        running.should_exit = True
+        running.handle_exit(signal.SIGTERM, None)
         thread.join()

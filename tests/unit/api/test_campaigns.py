@@ -171,7 +171,7 @@ def test_a_request_that_lost_the_race_answers_with_the_winner(
 ) -> None:
     spec, key = spec_of(stocked), {"Idempotency-Key": "k"}
     first = http.post("/v1/campaigns", json=spec, headers=key).json()
-    from farm.store.memory import MemoryTx
+    from farm.store.memory_tx import MemoryTx
 
     real, looks = MemoryTx.campaign_by_submit_key, []
 
@@ -187,7 +187,7 @@ def test_a_request_that_lost_the_race_answers_with_the_winner(
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é"])
 def test_keys_that_cannot_be_kept_are_refused(http: TestClient, stocked: list[str], key: str) -> None:
-    response = http.post("/v1/campaigns", json=spec_of(stocked), headers={"Idempotency-Key": key.encode()})
+    response = http.post("/v1/campaigns", json=spec_of(stocked), headers={b"Idempotency-Key": key.encode()})
     assert (response.status_code, response.json()["code"]) == (422, "bad_idempotency_key")
 
 

@@ -1,5 +1,6 @@
 """Auth, and the shape of every error."""
 
+import errno
 import hashlib
 import json
 
@@ -157,3 +158,21 @@ def test_ids_that_cannot_exist_are_404(http: TestClient, bad: str) -> None:
     assert http.get(f"/v1/campaigns/{bad}").status_code == 404
     assert http.get(f"/v1/renders/{bad}_0").status_code == 404
     assert http.get(f"/v1/sources/{bad}").status_code == 404
+
+
+def test_a_full_disk_is_503_in_words(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("farm.api.uploads.run_in_threadpool", full)
+    found = problem(http.post("/v1/sources?name=a", content=b"x"))
+    assert (found.status, found.code) == (503, "disk_full")
+    assert "disk" in found.detail
+
+
+def test_another_error_of_the_system_is_a_500(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("farm.api.uploads.run_in_threadpool", broken)
+    assert problem(http.post("/v1/sources?name=a", content=b"x")).code == "internal"

@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from PIL import Image
@@ -94,7 +94,7 @@ def test_the_same_picture_is_one_source(http: TestClient) -> None:
 def test_an_upload_over_the_cap_is_413(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("farm.api.sources.MAX_BYTES", 1000)
 
-    def stream():  # type: ignore[no-untyped-def]
+    def stream() -> Iterator[bytes]:
         yield from [b"x" * 600] * 3  # without a Content-Length it is noticed on the way
 
     for content in (b"x" * 1001, stream()):

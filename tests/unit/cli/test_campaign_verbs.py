@@ -1,7 +1,6 @@
 """The path that a newcomer takes: a file, submit, watch, show, download, a contact sheet."""
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from farm.cli.main import app
-from tests.unit.api.world import picture
 from tests.unit.api.serving import Farm
+from tests.unit.api.world import picture
 
 YAML = """
 name: Autumn coffee
@@ -41,13 +40,15 @@ def submitted(*more: str) -> str:
     return result.stdout.strip().splitlines()[-1]
 
 
-def test_a_campaign_file_becomes_a_campaign(stocked: Farm, photos: Path) -> None:
+@pytest.mark.usefixtures("photos")
+def test_a_campaign_file_becomes_a_campaign(stocked: Farm) -> None:
     campaign = stocked.client.campaign(submitted())
     assert (campaign.name, campaign.counts.total) == ("Autumn coffee", 8)
     assert {source.name for source in stocked.client.sources()} == {"cup1.png", "cup2.png"}
 
 
-def test_watch_ends_with_3_when_a_render_failed(stocked: Farm, photos: Path) -> None:
+@pytest.mark.usefixtures("photos")
+def test_watch_ends_with_3_when_a_render_failed(stocked: Farm) -> None:
     campaign = submitted()
     stocked.world.settle(campaign, {n: "failed" if n == 3 else "succeeded" for n in range(8)})
     result = run("campaign", "watch", campaign)
@@ -56,7 +57,8 @@ def test_watch_ends_with_3_when_a_render_failed(stocked: Farm, photos: Path) -> 
     assert "retry" in result.stderr
 
 
-def test_download_checks_and_keeps_and_sheet_draws(stocked: Farm, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("photos")
+def test_download_checks_and_keeps_and_sheet_draws(stocked: Farm, tmp_path: Path) -> None:
     campaign = submitted()
     stocked.world.settle(campaign, dict.fromkeys(range(8), "succeeded"))
     first = run("campaign", "download", campaign, "out")

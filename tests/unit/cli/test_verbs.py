@@ -75,7 +75,9 @@ def test_a_folder_is_a_campaign_too(stocked: Farm, tmp_path: Path) -> None:
     folder = tmp_path / "Autumn photos"
     folder.mkdir()
     (folder / "a.PNG").write_bytes(picture())
-    result = run("campaign", "submit", str(folder), "--style", "noir", "--strength", "0.3", "--strength", "0.6", "--json")
+    result = run(
+        "campaign", "submit", str(folder), "--style", "noir", "--strength", "0.3", "--strength", "0.6", "--json"
+    )
     shown = json.loads(result.stdout)
     assert (shown["name"], shown["counts"]["total"]) == ("Autumn photos", 2)
     assert run("campaign", "submit", str(folder)).exit_code == 2

@@ -1,0 +1,225 @@
+"""A whole farm on this machine: `farm up`, `farm down`, and what they say."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from farm.bootstrap.services import new_key
+from farm.core.errors import FarmError
+from farm.embedded import EmbeddedFarm, Service
+from farm.sdk import ApiError, Client
+from schemas.style import StyleLora, StyleSpec
+
+_SHOWN = ("api", "metrics", "postgres", "s3", "ray")
+_LOOKS = {
+    "anime": "anime style, clean lines, cel shading, {prompt}",
+    "cartoon": "cartoon style, bold outlines, flat colours, {prompt}",
+    "cinematic": "cinematic style, dramatic light, teal and orange, {prompt}",
+    "illustration": "illustration style, soft brush, muted colours, {prompt}",
+}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A farm that is up, and how to reach it."""
+
+    url: str
+    key: str
+    data: Path
+    ports: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    name: str
+    state: str  # up, down
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    what: str
+    ok: bool
+    detail: str
+
+
+def up(data: Path, *, renderers: int | None, on_step: Say, env: Mapping[str, str] | None = None) -> Running:
+    """Starts what does not run; then the farm has a team, a key, a checkpoint and four styles. Idempotent.
+
+    *env* goes to the services on top of their settings. Raises `PartFailed`.
+    """
+    count = renderers or _gpus() or max(1, min(2, os.cpu_count() or 1))
+    farm = EmbeddedFarm(data, renderers=count)
+    on_step(f"Starting the farm in {farm.data}")
+    started = farm.up(_services(farm, {**_engine_env(count), **(env or {})}))
+    if not started.already:
+        on_step("Started " + ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in started.seconds.items()))
+    running = Running(farm.api_url, _key(farm), farm.data, {name: farm.state.ports[name] for name in _SHOWN})
+    _write_client(running)
+    with Client(running.url, running.key) as client:
+        _furnish(client, farm, on_step)
+    return running
+
+
+def down(data: Path, *, on_step: Say) -> bool:
+    """Ends the farm in *data*; False when none ran."""
+    if not (data / "state.json").exists():
+        return False
+    farm = EmbeddedFarm(data)
+    ran = any(farm.running().values())
+    if ran:
+        on_step(f"Ending the farm in {farm.data}")
+    farm.down()
+    return ran
+
+
+def status(data: Path) -> list[Part]:
+    if not (data / "state.json").exists():
+        return []
+    farm = EmbeddedFarm(data)
+    ports = {**farm.state.ports, "scheduler": farm.state.ports.get("metrics")}
+    once = {"migrate"}
+    return [
+        Part(name, "up" if alive else "down", ports.get(name))
+        for name, alive in farm.running().items()
+        if name not in once
+    ]
+
+
+def doctor(data: Path) -> list[Finding]:
+    """What can be seen from outside the API: disk, parts, logs."""
+    free = shutil.disk_usage(data if data.exists() else Path.cwd()).free
+    enough = free > 2**30
+    space = f"{free / 2**30:.1f} GiB free" + ("" if enough else "; pictures may not fit, make room")
+    findings = [Finding("disk", enough, space)]
+    parts = status(data)
+    if not parts:
+        return [*findings, Finding("farm", False, f"none in {data}; `farm up` starts one")]
+    for part in parts:
+        log = EmbeddedFarm(data).log(part.name)
+        detail = f"port {part.port}" if part.state == "up" else f"does not run; see {log}, then `farm up`"
+        findings.append(Finding(part.name, part.state == "up", detail))
+    return findings
+
+
+def _services(farm: EmbeddedFarm, env: Mapping[str, str]) -> list[Service]:
+    def command(verb: str) -> list[str]:
+        return [sys.executable, "-m", "farm", verb]
+
+    return [
+        Service("migrate", command("migrate"), once=True),
+        Service("api", command("api"), ready=lambda: _listens(farm.state.ports["api"]), env=env),
+        # 60 s and more on a cold disk: it imports Ray and joins the cluster.
+        Service(
+            "scheduler",
+            command("scheduler"),
+            ready=lambda: _listens(farm.state.ports["metrics"]),
+            env=env,
+            timeout=timedelta(seconds=120),
+        ),
+    ]
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _engine_env(renderers: int) -> dict[str, str]:
+    """On CPUs the renderers share the cores; leases are short, since one machine hears itself at once."""
+    threads = max(1, (os.cpu_count() or 1) // renderers)
+    return {
+        "FARM_FLEET_RENDERERS": str(renderers),
+        "FARM_ENGINE_THREADS": "0" if _gpus() else str(threads),
+        "FARM_LEASE_TTL": "PT15S",
+        "FARM_LEADER_TTL": "PT6S",
+    }
+
+
+def _gpus() -> int:
+    """NVIDIA GPUs of this machine, without loading torch."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=30)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def _key(farm: EmbeddedFarm) -> str:
+    key = farm.state.notes.get("api_key")
+    if key is None:
+        key = new_key(farm.settings_env()["FARM_OWNER_DATABASE_URL"], "default")
+        farm.remember("api_key", key)
+    return key
+
+
+def _write_client(running: Running) -> None:
+    path = running.data / "client.json"
+    draft = path.with_suffix(".new")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps({"url": running.url, "key": running.key}))
+    draft.replace(path)
+
+
+def _furnish(client: Client, farm: EmbeddedFarm, on_step: Say) -> None:
+    """The checkpoint, LoRAs and styles that a new farm has. What a former try left out is added."""
+    _wait_ready(client)
+    if {style.name for style in client.styles()} >= set(_LOOKS):
+        return
+    folder = farm.data / "tiny"
+    if not (folder / "checkpoint" / "model_index.json").exists():
+        on_step("Building the tiny SDXL checkpoint")
+        _build_tiny(folder)
+    client.add_checkpoint("tiny-sdxl", folder / "checkpoint")
+    for name in _LOOKS:
+        client.add_lora(
+            name, folder / "loras" / f"{name}.safetensors", trigger_words=(f"{name} style",), licence="Apache-2.0"
+        )
+    for name, prompt in _LOOKS.items():
+        client.save_style(
+            StyleSpec(
+                name=name,
+                loras=(StyleLora(lora=name, scale=1.0),),
+                prompt=prompt,
+                negative_prompt="blurry, low quality",
+                strength=0.5,
+                guidance=4.0,
+                steps=8,
+                size="128x128",
+            )
+        )
+    on_step(f"Added the checkpoint tiny-sdxl and the styles {', '.join(_LOOKS)}")
+
+
+def _build_tiny(folder: Path) -> None:
+    """In a process of its own: torch stays out of this one."""
+    built = subprocess.run(
+        [sys.executable, "-m", "actors.engine.tiny", str(folder)], capture_output=True, text=True, check=False
+    )
+    if built.returncode:
+        tail = "\n".join(built.stderr.splitlines()[-5:])
+        raise FarmError(f"The tiny checkpoint could not be built:\n{tail}", code="tiny_not_built")
+
+
+def _wait_ready(client: Client, timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return client.ready()
+        except ApiError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)  # the parts have just begun to listen

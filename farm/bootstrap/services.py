@@ -1,0 +1,164 @@
+"""The composition root: settings become parts, parts become processes. Plain functions, no container.
+
+What only one of the processes needs is imported in its function: `farm --help` loads neither Ray nor a database.
+"""
+
+import secrets
+import socket
+import threading
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from farm.config import ApiSettings, DepotSettings, MigrateSettings, SchedulerSettings
+from farm.core.errors import BadRequest
+from farm.core.ids import RendererName, mint
+from farm.telemetry import SchedulerMetrics, configure_logging
+
+if TYPE_CHECKING:
+    from actors.renderer import RendererSettings
+    from farm.depot.s3 import S3Depot
+    from farm.loops.scheduler import Pace
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+class SystemClock:
+    """The real `Clock`."""
+
+    def now(self) -> datetime:
+        return datetime.now(timezone.utc)
+
+    def random_bits(self) -> int:
+        return secrets.randbits(64)
+
+
+def read(kind: type[S]) -> S:
+    """Settings from the environment. Raises `BadRequest`, which names every fault at once."""
+    try:
+        return kind()
+    except ValidationError as error:
+        faults = "; ".join(f"FARM_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
+        raise BadRequest(f"The settings in the environment are not right. {faults}", code="bad_settings") from error
+
+
+def depot_of(settings: DepotSettings) -> "S3Depot":
+    from farm.depot.s3 import S3Depot
+
+    return S3Depot(
+        endpoint=settings.depot_endpoint,
+        access_key=settings.depot_access_key,
+        secret_key=settings.depot_secret_key.get_secret_value(),
+        bucket=settings.depot_bucket,
+        region=settings.depot_region,
+        secure=settings.depot_secure,
+    )
+
+
+def run_api() -> None:
+    """Serves until SIGTERM or SIGINT."""
+    from farm.api.app import create_app, server
+    from farm.store.postgres import PostgresStore
+
+    settings = read(ApiSettings)
+    configure_logging()
+    store, depot = PostgresStore(settings.api_database_url.get_secret_value()), depot_of(settings)
+    try:
+        app = create_app(settings, store, depot, SystemClock())
+        server(app, host=settings.api_host, port=settings.api_port).run()
+    finally:
+        store.close()
+
+
+def run_scheduler() -> None:
+    """Leads or stands by until SIGTERM or SIGINT."""
+    from prometheus_client import start_http_server
+
+    from farm.fleet.ray_fleet import RayFleet, connect
+    from farm.loops.loop import run, stop_on_signals
+    from farm.loops.scheduler import Scheduler
+    from farm.store.postgres import PostgresStore
+
+    settings = read(SchedulerSettings)
+    configure_logging()
+    stopping, metrics = threading.Event(), SchedulerMetrics()
+    connect(settings.ray_address, settings.ray_namespace)
+    stop_on_signals(stopping)  # after Ray, which sets handlers of its own
+    start_http_server(settings.metrics_port, settings.metrics_host, registry=metrics.registry)
+    store = PostgresStore(settings.scheduler_database_url.get_secret_value(), pool=2)
+    pace = pace_of(settings)
+    fleet = RayFleet(
+        prefix=pace.prefix,
+        cpus=settings.fleet_cpus,
+        gpus=settings.fleet_gpus,
+        settings=partial(renderer_settings, settings),
+    )
+    scheduler = Scheduler(
+        holder=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        store=store,
+        fleet=fleet,
+        depot=depot_of(settings),
+        pace=pace,
+        metrics=metrics,
+        token=partial(secrets.token_hex, 16),
+    )
+    try:
+        run(scheduler, stopping)
+    finally:
+        store.close()
+
+
+def pace_of(settings: SchedulerSettings) -> "Pace":
+    from farm.loops.scheduler import Pace
+
+    prefix = f"farm/{settings.fleet_name}/{settings.fleet_revision}/"
+    return Pace(
+        names=[RendererName(f"{prefix}{number}") for number in range(settings.fleet_renderers)],
+        prefix=prefix,
+        tick=settings.tick,
+        lease_ttl=settings.lease_ttl,
+        leader_ttl=settings.leader_ttl,
+        link_ttl=settings.link_ttl,
+    )
+
+
+def renderer_settings(settings: SchedulerSettings, name: str) -> "RendererSettings":
+    from farm.fleet.ray_fleet import RendererSettings
+
+    return RendererSettings(
+        name=name,
+        engine=settings.engine,
+        device=settings.engine_device,
+        batch=settings.engine_batch,
+        threads=settings.engine_threads,
+        cache=settings.engine_cache,
+        cache_bytes=settings.engine_cache_bytes,
+        fake_seconds=settings.fake_seconds,
+    )
+
+
+def migrate() -> None:
+    """Brings the tables to this release."""
+    from farm.store.operators import migrate as upgrade
+
+    upgrade(read(MigrateSettings).owner_database_url.get_secret_value())
+
+
+def add_team(name: str) -> str:
+    """A new API key for a team, made when it is not there; shown once, kept as a digest."""
+    url = read(MigrateSettings).owner_database_url.get_secret_value()
+    return new_key(url, name)
+
+
+def new_key(owner_url: str, team: str) -> str:
+    from farm.store.operators import add_key
+
+    clock = SystemClock()
+
+    def new_id() -> int:
+        return mint(clock.now(), clock.random_bits())
+
+    return add_key(owner_url, team=team, name="first", mint=new_id, secret=secrets.token_hex(32))

@@ -1,7 +1,8 @@
 """Weights on disk: fetched once for all renderers of a machine, checked, and kept while there is room.
 
-An entry appears by one rename, so it is whole or not there. Whoever uses it holds a shared lock on its lock file;
-whoever makes or removes it holds the exclusive one. The kernel lets go of the locks of a process that dies.
+An entry appears by one rename, so it is whole or not there. Whoever wants it holds a shared lock on its lock file, and
+whoever removes it needs that lock alone; whoever makes it holds another. The kernel lets go of the locks of a process
+that dies.
 """
 
 import fcntl
@@ -92,18 +93,15 @@ class Disk:
     def _entry(self, digest: str, lease: Lease, fetch: Callable[[Path], None]) -> Path:
         name = _safe(digest)
         final = self._root / "entries" / name
-        descriptor = self._lock(name)
-        lease.add(descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        use = self._lock(name)
+        lease.add(use)
+        fcntl.flock(use, fcntl.LOCK_SH)  # from here on nobody removes it
         if not final.exists():
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # lets go of the shared one first, so look again
-            if not final.exists():
-                with self._unfinished(name) as folder:
-                    fetch(folder)
-                    folder.rename(final)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if not final.exists():  # pruned between the two locks
-                return self._entry(digest, lease, fetch)
+            with self._making(name):
+                if not final.exists():  # another renderer made it while we waited
+                    with self._unfinished(name) as folder:
+                        fetch(folder)
+                        folder.rename(final)
         os.utime(final)
         return final
 
@@ -111,8 +109,18 @@ class Disk:
         return os.open(self._root / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     @contextmanager
+    def _making(self, name: str) -> Iterator[None]:
+        """A lock of its own: turning a shared lock into an exclusive one is not atomic."""
+        descriptor = self._lock(f"{name}.making")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def _unfinished(self, name: str) -> Iterator[Path]:
-        """What a renderer that died left behind under this name goes first: we hold the exclusive lock."""
+        """What a renderer that died left behind under this name goes first: only one makes it at a time."""
         for left in (self._root / "unfinished").glob(f"{name}.*"):
             shutil.rmtree(left, ignore_errors=True)
         folder = self._root / "unfinished" / f"{name}.{secrets.token_hex(4)}"

@@ -63,8 +63,8 @@ class GpuThread:
             engine = self.engine = self.engine or opened(self._settings)
             self.name, self.numerics = engine.gpu, engine.numerics
             self.opened.set()
-            while (todo := self._take(engine.batch)) is not None:
-                self._do(engine, todo)
+            while (turn := self._take(engine.batch)) is not None:
+                self._do(engine, turn)
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the renderer, and must be heard
             self._give_up(error)
         finally:
@@ -78,8 +78,8 @@ class GpuThread:
             self._shared.busy = ""
             while not self._shared.closing:
                 room = self._shared.ledger.count(Stage.PUBLISHING) < PUBLISHING_PASSES * batch
-                if room and (todo := self._next(batch)):
-                    return todo
+                if room and (turn := self._next(batch)):
+                    return turn
                 self._shared.changed.wait()
         return None
 
@@ -116,39 +116,39 @@ class GpuThread:
 
     # do it
 
-    def _do(self, engine: Engine, todo: Pass) -> None:
+    def _do(self, engine: Engine, turn: Pass) -> None:
         try:
-            load_seconds = self._load(engine, todo)
+            load_seconds = self._load(engine, turn)
             self._busy("render")
-            results = engine.render([taken.row for taken in todo.rows], lambda: self._may_stop(todo))
+            results = engine.render([taken.row for taken in turn.rows], lambda: self._may_stop(turn))
         except Refused as refused:
-            self._fail_all(todo, refused.failure)
+            self._fail_all(turn, refused.failure)
         except Stopped:
-            self._end(todo.refs, None)
+            self._end(turn.refs, None)
         except BaseException as error:
             # These rows may be what broke it, so they use up a retry; handing them back would let them break the next.
             detail = f"The renderer broke while it rendered this: {type(error).__name__}."
-            self._end(todo.refs, Failure(kind=FailureKind.ENGINE, code="renderer_fault", detail=detail))
+            self._end(turn.refs, Failure(kind=FailureKind.ENGINE, code="renderer_fault", detail=detail))
             raise
         else:
-            self._hand_on(todo, results, load_seconds / len(todo.rows))
+            self._hand_on(turn, results, load_seconds / len(turn.rows))
 
-    def _load(self, engine: Engine, todo: Pass) -> float:
+    def _load(self, engine: Engine, turn: Pass) -> float:
         """Seconds that it took; none when the weights are those of the last pass."""
-        began, state = time.monotonic(), _state(todo.weights)
+        began, state = time.monotonic(), _state(turn.weights)
         if state == self._warm:
             return 0.0
         self._busy("load")
         self._warm = None
-        engine.load(todo.weights)
+        engine.load(turn.weights)
         self._warm = state
         with self._shared.changed:
-            self._shared.warm_digest, self._shared.held = todo.engine_digest, engine.held()
+            self._shared.warm_digest, self._shared.held = turn.engine_digest, engine.held()
         return time.monotonic() - began
 
-    def _hand_on(self, todo: Pass, results: Sequence[Rendered | Failure], load_seconds: float) -> None:
+    def _hand_on(self, turn: Pass, results: Sequence[Rendered | Failure], load_seconds: float) -> None:
         with self._shared.changed:
-            for taken, result in zip(todo.rows, results, strict=True):
+            for taken, result in zip(turn.rows, results, strict=True):
                 if isinstance(result, Failure):
                     self._shared.ledger.fail([taken.ref], result, time.monotonic())
                     continue
@@ -165,13 +165,13 @@ class GpuThread:
             self._pools.release_weights()
             self._shared.changed.notify_all()
 
-    def _fail_all(self, todo: Pass, failure: Failure) -> None:
+    def _fail_all(self, turn: Pass, failure: Failure) -> None:
         """Weights that cannot be loaded fail every row that wants them, not only those of this pass."""
         with self._shared.changed:
-            state = _state(todo.weights)
+            state = _state(turn.weights)
             hands = [hand for hand in self._shared.ledger.hands() if hand.weights and _state(hand.weights) == state]
             refs = [ref for hand in hands for ref in hand.refs(Stage.WAITING)]
-        self._end([*todo.refs, *refs], failure)
+        self._end([*turn.refs, *refs], failure)
 
     def _end(self, refs: Sequence[RowRef], failure: Failure | None) -> None:
         with self._shared.changed:
@@ -183,9 +183,9 @@ class GpuThread:
             self._pools.fetch_sources()
             self._shared.changed.notify_all()
 
-    def _may_stop(self, todo: Pass) -> bool:
+    def _may_stop(self, turn: Pass) -> bool:
         with self._shared.changed:
-            return self._shared.closing or self._shared.ledger.all_stopped(todo.refs)
+            return self._shared.closing or self._shared.ledger.all_stopped(turn.refs)
 
     def _busy(self, what: str) -> None:
         with self._shared.changed:

@@ -181,17 +181,18 @@ def test_kohya_names_mean_the_same_as_diffusers_names(farmyard: Path, engine: Di
 
 def test_lora_on_the_text_encoders_changes_them(farmyard: Path, engine: DiffusersEngine, tmp_path: Path) -> None:
     engine.load(weights(farmyard))
+    torch.manual_seed(0)
     tensors: dict[str, torch.Tensor] = {}
     for part, prefix in (("text_encoder", "lora_te1"), ("text_encoder_2", "lora_te2")):
         module = f"{prefix}_text_model_encoder_layers_0_self_attn_q_proj"
-        tensors |= {f"{module}.lora_down.weight": torch.ones(2, 32), f"{module}.lora_up.weight": torch.ones(32, 2)}
+        tensors |= {f"{module}.lora_down.weight": torch.randn(2, 32), f"{module}.lora_up.weight": torch.randn(32, 2)}
         peft = f"{part}.text_model.encoder.layers.0.mlp.fc1"
-        tensors |= {f"{peft}.lora_A.weight": torch.ones(2, 32), f"{peft}.lora_B.weight": torch.ones(64, 2)}
+        tensors |= {f"{peft}.lora_A.weight": torch.randn(2, 32), f"{peft}.lora_B.weight": torch.randn(64, 2)}
     save_file(tensors, tmp_path / "text.safetensors")
     plain = pixels(engine.render([a_row(1)], never)[0])
     parts = (engine._pipe.text_encoder, engine._pipe.text_encoder_2)
     before = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
-    engine.load(Weights("tiny", farmyard / "checkpoint", (LoraFile("t", tmp_path / "text.safetensors", 1.0),)))
+    engine.load(Weights("tiny", farmyard / "checkpoint", (LoraFile("t", tmp_path / "text.safetensors", 5.0),)))
     for part, old in zip(parts, before, strict=True):
         changed = [name for name, tensor in part.state_dict().items() if not torch.equal(tensor, old[name])]
         assert [name.split(".", 1)[1] if name.startswith("text_model.") else name for name in changed] == [

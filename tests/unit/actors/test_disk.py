@@ -62,6 +62,7 @@ def test_renderers_that_want_the_same_weights_at_once_fetch_them_once(
     gate.set()
     for thread in threads:
         thread.join(20)
+        assert not thread.is_alive()
     assert depot.asked[f"GET /{wanted.loras[0].digest}"] == 1
     for lease in leases:
         lease.release()

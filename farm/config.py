@@ -53,6 +53,9 @@ class SchedulerSettings(DepotSettings):
     engine_threads: int = Field(0, ge=0, description="CPU threads of a renderer; 0 leaves it to torch.")
     engine_cache: Path = Field(Path("/tmp/halftone-weights"), description="Folder where a renderer keeps weights.")
     engine_cache_bytes: int = Field(50 * 2**30, ge=2**20, description="How much that folder may hold.")
+    engine_tokenizer: Path | None = Field(
+        None, description="Folder with CLIP's vocab.json and merges.txt, for checkpoints that are a single file."
+    )
     fake_seconds: float = Field(0.05, ge=0, description="Seconds that the fake engine sleeps for a render.")
     lease_ttl: Duration = Field(timedelta(seconds=30), description="A renderer unheard of for this long loses its shards.")
     leader_ttl: Duration = Field(timedelta(seconds=15), description="A leader unheard of for this long is replaced.")

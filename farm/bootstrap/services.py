@@ -19,8 +19,8 @@ from farm.core.ids import RendererName, mint
 from farm.telemetry import SchedulerMetrics, configure_logging
 
 if TYPE_CHECKING:
-    from actors.renderer import RendererSettings
     from farm.depot.s3 import S3Depot
+    from farm.fleet.ray_fleet import RendererSettings
     from farm.loops.scheduler import Pace
 
 S = TypeVar("S", bound=BaseSettings)
@@ -137,6 +137,7 @@ def renderer_settings(settings: SchedulerSettings, name: str) -> "RendererSettin
         cache=settings.engine_cache,
         cache_bytes=settings.engine_cache_bytes,
         fake_seconds=settings.fake_seconds,
+        tokenizer=settings.engine_tokenizer,
     )
 
 

@@ -11,6 +11,9 @@ from farm.core.ids import Fence, RendererName, Session, ShardId
 from farm.core.placement import SLOTS, Free, Placed, Waiting, place
 from farm.core.scaling import wanted
 
+LOOK_UPS = 16
+"""Shards compared in one tick: some thousand fingerprints, a few milliseconds of the database."""
+
 SETTLE_GRACE = 10.0
 """Seconds a new lease may be missing from what its renderer says it holds: the offer is still on its way."""
 
@@ -46,6 +49,7 @@ class Seen:
 class Snapshot:
     waiting: Sequence[Waiting]
     ready_shards: int  # of which `waiting` are the heads
+    looked_up: frozenset[ShardId]  # waiting shards whose fingerprints were compared already
     held: Sequence[Held]
     refused: frozenset[tuple[ShardId, Fence]]  # offers that were turned down
     seen: Sequence[Seen]
@@ -85,7 +89,14 @@ class Revoke:
     shards: tuple[ShardId, ...]
 
 
-Decision = Dispatch | Wake | Reclaim | Release | Revoke
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What the team has rendered before needs no renderer."""
+
+    shards: tuple[ShardId, ...]
+
+
+Decision = Dispatch | LookUp | Wake | Reclaim | Release | Revoke
 
 
 @dataclass(slots=True)
@@ -104,7 +115,16 @@ class _Ledger:
 def plan(view: Snapshot) -> list[Decision]:
     ended, kept = _leases(view)
     revoked = _revocations(view, kept)
-    return [*ended, *revoked, *_wakes(view), *(Dispatch(p) for p in place(view.waiting, _free(view, kept)))]
+    placed = place(view.waiting, _free(view, kept))
+    looks = _look_ups(view, placed)
+    return [*ended, *revoked, *looks, *_wakes(view, looks), *(Dispatch(p) for p in placed)]
+
+
+def _look_ups(view: Snapshot, placed: Sequence[Placed]) -> list[LookUp]:
+    """Shards that nobody takes now are compared once; those that are dispatched are compared on the way."""
+    taken = {p.shard for p in placed}
+    new = [shard.shard for shard in view.waiting if shard.shard not in taken and shard.shard not in view.looked_up]
+    return [LookUp(tuple(new[:LOOK_UPS]))] if new else []
 
 
 def _leases(view: Snapshot) -> tuple[list[Decision], _Ledger]:
@@ -140,9 +160,11 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
     return decisions
 
 
-def _wakes(view: Snapshot) -> list[Decision]:
+def _wakes(view: Snapshot, looks: Sequence[LookUp]) -> list[Wake]:
+    """No renderer is woken for shards of which nothing may be left once they were compared."""
     present = {renderer.name for renderer in view.seen}
-    most = wanted(open_shards=view.ready_shards + len(view.held), most=len(view.names))
+    unknown = sum(len(look.shards) for look in looks)
+    most = wanted(open_shards=view.ready_shards - unknown + len(view.held), most=len(view.names))
     missing = [name for name in view.names if name not in present]
     return [Wake(name) for name in missing[: max(0, most - len(present))]]
 

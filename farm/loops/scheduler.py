@@ -17,12 +17,12 @@ from farm.core.errors import DepotDown, FarmError, LeadershipLost
 from farm.core.ids import CampaignId, Epoch, Fence, RendererName, ShardId
 from farm.core.keys import provenance_key, thumbnail_key
 from farm.core.lease import Leadership
-from farm.core.plan import Decision, Dispatch, Reclaim, Release, Revoke, Snapshot, Wake, plan
+from farm.core.plan import Decision, Dispatch, LookUp, Reclaim, Release, Revoke, Snapshot, Wake, plan
 from farm.core.records import QueueDepth
 from farm.loops.roster import Mate
 from farm.ports import Answered, Depot, Died, Fleet, Heard, Introduced, News, SchedulerStore, SchedulerTx, Silent
 from farm.telemetry import SchedulerMetrics
-from farm.usecases.dispatch_shards import Work, take_shards, write_order
+from farm.usecases.dispatch_shards import Work, look_up_shards, take_shards, write_order
 from farm.usecases.reclaim_shards import reclaim_shards
 from farm.usecases.settle_reports import From, Tally, settle_reports
 from schemas.campaign import ResolvedCampaign
@@ -74,6 +74,7 @@ class Scheduler:
         self._depot_up = True
         self._mates: dict[RendererName, Mate] = {}
         self._died: list[str] = []
+        self._looked_up: set[ShardId] = set()
         self._refused: set[tuple[ShardId, Fence]] = set()
         self._campaigns: dict[CampaignId, ResolvedCampaign] = {}
 
@@ -273,6 +274,7 @@ class Scheduler:
             waiting, ready = tx.waiting(_PER_QUEUE)
             held, depths = tx.held(), tx.depths()
         self._died.clear()
+        self._looked_up &= {shard.shard for shard in waiting}
         self._refused &= {(lease.shard, lease.fence) for lease in held}
         for mate in self._mates.values():
             mate.fresh = False
@@ -280,6 +282,7 @@ class Scheduler:
         view = Snapshot(
             waiting=waiting if self._depot_answers() else (),
             ready_shards=ready,
+            looked_up=frozenset(self._looked_up),
             held=held,
             refused=frozenset(self._refused),
             seen=[mate.seen() for mate in self._mates.values()],
@@ -337,11 +340,20 @@ class Scheduler:
                     self._fleet.wake(name)
                 case Revoke(name, shards):
                     self._fleet.revoke(name, self._epoch, shards)
+                case LookUp(shards):
+                    self._look_up(shards)
                 case Dispatch() | Reclaim() | Release():
                     pass
                 case _:
                     assert_never(decision)
         self._dispatch([decision for decision in decisions if isinstance(decision, Dispatch)])
+
+    def _look_up(self, shards: Sequence[ShardId]) -> None:
+        with self._store.as_scheduler(self._mine) as tx:
+            reused = look_up_shards(tx, shards, self._resolved_in)
+        self._metrics.renders.labels("reused").inc(reused)
+        self._looked_up.update(shards)
+        self._next_tick = 0.0  # now renderers may be woken, or the next shards looked up
 
     def _dispatch(self, decisions: Sequence[Dispatch]) -> None:
         if not decisions:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from farm.core.errors import NotFound
-from farm.core.ids import CampaignId, Epoch, Ordinal, RendererName, TeamId
+from farm.core.ids import CampaignId, Epoch, Ordinal, RendererName, ShardId, TeamId
 from farm.core.keys import lora_key, provenance_key, source_key, thumbnail_key
 from farm.core.placement import Placed
 from farm.core.records import CheckpointRow, LoraRow
@@ -46,11 +46,9 @@ def take_shards(
     settled: list[Settled] = []
     for shard, place in tx.take(placed):
         rows = rows_of(shard, resolved_of(tx, shard.campaign))
-        known = tx.pictures(shard.team, [row.fingerprint for row in rows])
-        found = reuse(
-            shard, [(row.ordinal, row.fingerprint, known[row.fingerprint]) for row in rows if row.fingerprint in known]
-        )
-        rows = [row for row in rows if row.fingerprint not in known]
+        found = _known(tx, shard, rows)
+        done = {outcome.ordinal for outcome in found.outcomes}
+        rows = [row for row in rows if row.ordinal not in done]
         taken.reused += len(found.outcomes)
         if rows:
             work = _work(tx, place.name, shard, rows)
@@ -64,6 +62,23 @@ def take_shards(
     if settled:
         tx.write(settled)
     return taken
+
+
+def look_up_shards(
+    tx: SchedulerTx, shards: Sequence[ShardId], resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
+) -> int:
+    """Settles what the team has rendered before, of shards that wait for a renderer. Returns how many renders."""
+    waiting = [shard for shard in tx.lock(sorted(shards)).values() if shard.state == "ready" and not shard.cancelling]
+    found = [_known(tx, shard, rows_of(shard, resolved_of(tx, shard.campaign))) for shard in waiting]
+    settled = [one for one in found if one.outcomes]
+    if settled:
+        tx.write(settled)
+    return sum(len(one.outcomes) for one in settled)
+
+
+def _known(tx: SchedulerTx, shard: ShardRow, rows: Sequence[Row]) -> Settled:
+    known = tx.pictures(shard.team, [row.fingerprint for row in rows])
+    return reuse(shard, [(r.ordinal, r.fingerprint, known[r.fingerprint]) for r in rows if r.fingerprint in known])
 
 
 def _work(tx: SchedulerTx, name: RendererName, shard: ShardRow, rows: Sequence[Row]) -> Work | Failure:
@@ -117,6 +132,7 @@ def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token
         epoch=epoch,
         campaign=shard.campaign,
         engine=work.engine,
+        engine_digest=shard.engine_key,
         checkpoint=CheckpointRef(name=work.checkpoint.name, digest=work.checkpoint.digest, files=files),
         loras=tuple(
             LoraRef(

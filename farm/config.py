@@ -28,7 +28,9 @@ class DepotSettings(_Settings):
 class ApiSettings(DepotSettings):
     """What `farm api` reads."""
 
-    api_database_url: SecretStr = Field(description="PostgreSQL, as the role farm_api: postgresql://user:password@host/db.")
+    api_database_url: SecretStr = Field(
+        description="PostgreSQL, as the role farm_api: postgresql://user:password@host/db."
+    )
     api_host: str = Field("127.0.0.1", description="Address that the API listens on.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port that the API listens on.")
     max_campaign_renders: int = Field(10_000_000, ge=1, description="More renders in one campaign are refused.")
@@ -46,18 +48,24 @@ class SchedulerSettings(DepotSettings):
     fleet_renderers: int = Field(1, ge=0, le=10_000, description="Renderers to keep while there is work.")
     fleet_cpus: float = Field(1, gt=0, description="CPUs that a renderer asks Ray for.")
     fleet_gpus: float = Field(1, ge=0, description="GPUs that a renderer asks Ray for.")
-    fleet_revision: str = Field("1", pattern=r"^[a-z0-9.-]{1,40}$", description="Renderers of another revision are retired.")
+    fleet_revision: str = Field(
+        "1", pattern=r"^[a-z0-9.-]{1,40}$", description="Renderers of another revision are retired."
+    )
     engine: str = Field("diffusers", pattern=r"^(diffusers|fake)$", description="diffusers, or fake: draws and sleeps.")
     engine_device: str = Field("auto", description="auto, cpu or cuda.")
     engine_batch: int = Field(4, ge=1, le=64, description="Rows that go through one UNet pass together.")
     engine_threads: int = Field(0, ge=0, description="CPU threads of a renderer; 0 leaves it to torch.")
-    engine_cache: Path = Field(Path("/tmp/halftone-weights"), description="Folder where a renderer keeps weights.")
+    engine_cache: Path = Field(
+        Path("/var/cache/halftone/weights"), description="Folder where a renderer keeps weights."
+    )
     engine_cache_bytes: int = Field(50 * 2**30, ge=2**20, description="How much that folder may hold.")
     engine_tokenizer: Path | None = Field(
         None, description="Folder with CLIP's vocab.json and merges.txt, for checkpoints that are a single file."
     )
     fake_seconds: float = Field(0.05, ge=0, description="Seconds that the fake engine sleeps for a render.")
-    lease_ttl: Duration = Field(timedelta(seconds=30), description="A renderer unheard of for this long loses its shards.")
+    lease_ttl: Duration = Field(
+        timedelta(seconds=30), description="A renderer unheard of for this long loses its shards."
+    )
     leader_ttl: Duration = Field(timedelta(seconds=15), description="A leader unheard of for this long is replaced.")
     tick: Duration = Field(timedelta(milliseconds=500), description="Time between two plans.")
     shard_seconds: float = Field(30, gt=0, description="GPU seconds that a shard should take.")

@@ -34,7 +34,6 @@ from schemas.campaign import CampaignSpec, CampaignState, ResolvedCampaign
 from schemas.event import EventKind
 from schemas.order import ShardOrder
 from schemas.report import Collected, Hello, Offered
-from schemas.style import StyleSpec
 
 
 class Clock(Protocol):
@@ -163,9 +162,7 @@ class TeamTx(Protocol):
         """Of the ordinals [lo, hi), in order."""
         ...
 
-    def outcomes_after(
-        self, campaign: CampaignId, *, outcome: str, after: int, limit: int
-    ) -> list[OutcomeRow]:
+    def outcomes_after(self, campaign: CampaignId, *, outcome: str, after: int, limit: int) -> list[OutcomeRow]:
         """Keyset page: ordinals above *after* that ended in *outcome*, in order."""
         ...
 
@@ -210,7 +207,7 @@ class SchedulerTx(Protocol):
 
     # looking
     def waiting(self, per_queue: int) -> tuple[list[Waiting], int]:
-        """The first *per_queue* ready shards of each queue (team, engine key, priority), and how many there are in all."""
+        """The first *per_queue* ready shards of each queue (team, engine key, priority); how many are ready in all."""
         ...
 
     def held(self) -> list[Held]: ...

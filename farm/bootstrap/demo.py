@@ -25,9 +25,7 @@ def demo_campaign(client: Client) -> CampaignSpec:
         name="Demo",
         blocks=(
             Block(
-                sources=tuple(
-                    SourceEntry(source=source.id, prompt=PHOTOS[name]) for name, source in sources.items()
-                ),
+                sources=tuple(SourceEntry(source=source.id, prompt=PHOTOS[name]) for name, source in sources.items()),
                 styles=("anime", "cartoon", "cinematic", "illustration"),
                 strengths=(0.35, 0.7),
             ),

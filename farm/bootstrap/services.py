@@ -6,7 +6,7 @@ What only one of the processes needs is imported in its function: `farm --help` 
 import secrets
 import socket
 import threading
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,7 +30,7 @@ class SystemClock:
     """The real `Clock`."""
 
     def now(self) -> datetime:
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
     def random_bits(self) -> int:
         return secrets.randbits(64)

@@ -33,5 +33,5 @@ def engine_digest(key: EngineKey) -> str:
 
 
 def seed_of(campaign_seed: int, source: str, variant: int) -> int:
-    """The seed of a render, below 2**63: the same across styles and strengths, so that a row compares like with like."""
+    """The seed of a render, below 2**63: the same across styles and strengths, so that rows compare like with like."""
     return int(_digest("seed", [campaign_seed, source, variant])[:16], 16) >> 1

@@ -4,7 +4,7 @@ A number made by `mint` holds the milliseconds since 2025 in its upper 41 bits a
 age, tells nobody how many there are, and fits PostgreSQL's ``bigint`` until 2094.
 """
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import NewType
 
 from farm.core.errors import NotFound
@@ -17,15 +17,12 @@ CheckpointId = NewType("CheckpointId", int)
 LoraId = NewType("LoraId", int)
 KeyId = NewType("KeyId", int)
 Ordinal = NewType("Ordinal", int)
-Sha256 = NewType("Sha256", str)
-"""64 hex digits."""
-
 Fence = NewType("Fence", str)
 Epoch = NewType("Epoch", int)
 Session = NewType("Session", str)
 RendererName = NewType("RendererName", str)
 
-_BEGIN = datetime(2025, 1, 1, tzinfo=timezone.utc)
+_BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 _RANDOM_BITS = 22
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
 _VALUES = {c: i for i, c in enumerate(_ALPHABET)}

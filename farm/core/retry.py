@@ -30,7 +30,7 @@ def after_failure(kind: FailureKind, *, tries: int, now: datetime, max_tries: in
             # A store that is down says nothing of the render, so it is given far more time than a render that fails.
             if tries >= MAX_DEPOT_TRIES:
                 return GiveUp(kind)
-            return RetryAt(now + timedelta(seconds=min(60.0, 2.0**min(tries, 6))))
+            return RetryAt(now + timedelta(seconds=min(60.0, 2.0 ** min(tries, 6))))
         case FailureKind.OUT_OF_VRAM | FailureKind.RENDERER_DIED | FailureKind.ENGINE:
             if tries >= max_tries:
                 return GiveUp(kind)

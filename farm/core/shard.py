@@ -18,9 +18,7 @@ Ranges = tuple[tuple[int, int], ...]
 """Ordinals as sorted, disjoint [lo, hi) ranges."""
 
 
-def cut(
-    campaign: ResolvedCampaign, seconds_of: Callable[[Recipe], float], target_seconds: float
-) -> list[NewShard]:
+def cut(campaign: ResolvedCampaign, seconds_of: Callable[[Recipe], float], target_seconds: float) -> list[NewShard]:
     """Shards that tile the campaign, each within one engine key and about *target_seconds* of GPU time long.
 
     The cost of a stretch is taken from its middle render: within a stretch only the strength changes it.

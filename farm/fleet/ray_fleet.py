@@ -23,6 +23,8 @@ from farm.ports import Answered, Died, Heard, Introduced, News, Silent
 from schemas.order import ShardOrder
 from schemas.report import Collected, Hello, Offered
 
+__all__ = ["RayFleet", "RendererSettings", "connect"]
+
 _CTL_THREADS = 8
 """Two collectors (the former leader's too), and room for offers, adoptions and revocations."""
 
@@ -40,7 +42,8 @@ class RayFleet:
     def __init__(self, *, prefix: str, cpus: float, gpus: float, settings: Callable[[str], RendererSettings]) -> None:
         self._prefix = prefix
         self._settings = settings
-        self._class = ray.remote(concurrency_groups={"ctl": _CTL_THREADS})(Renderer)
+        groups: dict[str, Any] = {"concurrency_groups": {"ctl": _CTL_THREADS}}  # not in Ray's own signature
+        self._class: Any = ray.remote(**groups)(Renderer)
         self._resources = {"num_cpus": cpus, "num_gpus": gpus}
         self._calls: dict[ray.ObjectRef[Any], _Call] = {}
         self._handles: dict[RendererName, Any] = {}

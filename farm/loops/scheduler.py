@@ -14,7 +14,7 @@ from typing import assert_never
 import structlog
 
 from farm.core.errors import DepotDown, FarmError, LeadershipLost
-from farm.core.ids import CampaignId, Epoch, Fence, RendererName, ShardId
+from farm.core.ids import CampaignId, Epoch, Fence, RendererName, Session, ShardId
 from farm.core.keys import provenance_key, thumbnail_key
 from farm.core.lease import Leadership
 from farm.core.plan import Decision, Dispatch, LookUp, Reclaim, Release, Revoke, Snapshot, Wake, plan
@@ -73,7 +73,7 @@ class Scheduler:
         self._led_since = self._next_renewal = self._next_tick = self._next_depot_check = 0.0
         self._depot_up = True
         self._mates: dict[RendererName, Mate] = {}
-        self._died: list[str] = []
+        self._died: list[Session] = []
         self._looked_up: set[ShardId] = set()
         self._refused: set[tuple[ShardId, Fence]] = set()
         self._campaigns: dict[CampaignId, ResolvedCampaign] = {}
@@ -331,7 +331,13 @@ class Scheduler:
                 counts = reclaim_shards(tx, ended)
             self._metrics.leases_expired.inc(counts.expired)
             self._metrics.leases_released.inc(counts.released)
-            _log.info("leases_ended", **{name: getattr(counts, name) for name in counts.__slots__})
+            _log.info(
+                "leases_ended",
+                expired=counts.expired,
+                released=counts.released,
+                bisected=counts.bisected,
+                poisoned=counts.poisoned,
+            )
             self._next_tick = 0.0
         for decision in decisions:
             match decision:
@@ -368,9 +374,7 @@ class Scheduler:
             self._next_tick = 0.0  # their slots are free again
 
     def _offer(self, work: Work) -> None:
-        order = write_order(
-            work, epoch=self._epoch, depot=self._depot, ttl=self._pace.link_ttl, token=self._token()
-        )
+        order = write_order(work, epoch=self._epoch, depot=self._depot, ttl=self._pace.link_ttl, token=self._token())
         self._fleet.offer(work.name, order)
         self._metrics.dispatched.inc()
 
@@ -398,8 +402,15 @@ class Scheduler:
             metrics.failures.labels(failure.code).inc()
         for kind, count in Counter(tally.retried).items():
             metrics.retries.labels(kind).inc(count)
-        if tally.failed or tally.refused or tally.retried:
-            _log.info("settled", succeeded=tally.succeeded, failed=tally.failed, refused=tally.refused)
+        if tally.failed or tally.refused or tally.retried or tally.handed_back:
+            _log.info(
+                "settled",
+                succeeded=tally.succeeded,
+                failed=tally.failed,
+                retried=len(tally.retried),
+                handed_back=tally.handed_back,
+                refused=tally.refused,
+            )
 
     def _count_cache(self, cache: CacheCounts) -> None:
         for kind in ("checkpoint", "lora"):

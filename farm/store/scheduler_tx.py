@@ -45,7 +45,9 @@ class PostgresSchedulerTx:
         return [QueueDepth(*row) for row in self._all(sql.DEPTHS)]
 
     def resolved(self, campaign: CampaignId) -> ResolvedCampaign:
-        return ResolvedCampaign.model_validate(self._connection.execute(sql.RESOLVED, {"campaign": campaign}).scalar_one())
+        return ResolvedCampaign.model_validate(
+            self._connection.execute(sql.RESOLVED, {"campaign": campaign}).scalar_one()
+        )
 
     def checkpoint(self, team: TeamId, digest: str) -> CheckpointRow:
         found = self._all(sql.CHECKPOINT, team=team, digest=digest)

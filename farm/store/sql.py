@@ -65,8 +65,8 @@ SELECT s.state, count(*), coalesce(sum(s.renders), 0), coalesce(sum(s.renders * 
  WHERE s.state IN ('ready', 'leased') AND c.state <> 'paused' GROUP BY s.state
 """)
 
-_SHARD = """s.shard_id, s.team_id, s.campaign_id, s.engine_key, s.checkpoint, s.priority, s.state, s.fence::text, s.todo,
-       s.tries, s.lost, s.seconds::float8, c.state = 'cancelling' AS cancelling"""
+_SHARD = """s.shard_id, s.team_id, s.campaign_id, s.engine_key, s.checkpoint, s.priority, s.state, s.fence::text,
+       s.todo, s.tries, s.lost, s.seconds::float8, c.state = 'cancelling' AS cancelling"""
 
 LOCK = text(f"""
 SELECT {_SHARD} FROM shard s JOIN campaign c USING (campaign_id)

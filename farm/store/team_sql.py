@@ -17,8 +17,8 @@ INSERT INTO source (team_id, sha256, name, bytes, width, height, format, created
 VALUES (:team, :sha256, :name, :bytes, :width, :height, :format, :created_at) ON CONFLICT DO NOTHING RETURNING 1
 """)
 _SOURCE = "SELECT sha256, name, bytes, width, height, format, created_at FROM source WHERE team_id = :team"
-SOURCES_BY_SHA = text(f"{_SOURCE} AND sha256 = ANY(CAST(:digests AS text[]))")  # noqa: S608
-SOURCES = text(f"{_SOURCE} AND sha256 > :after ORDER BY sha256 LIMIT :limit")  # noqa: S608
+SOURCES_BY_SHA = text(f"{_SOURCE} AND sha256 = ANY(CAST(:digests AS text[]))")
+SOURCES = text(f"{_SOURCE} AND sha256 > :after ORDER BY sha256 LIMIT :limit")
 
 ADD_CHECKPOINT = text("""
 INSERT INTO checkpoint (checkpoint_id, team_id, name, digest, layout, prefix, files, created_at)
@@ -58,9 +58,9 @@ SELECT style_id, name, version, spec, created_at FROM style WHERE team_id = :tea
 
 _CAMPAIGN = """SELECT campaign_id, team_id, name, submit_hash, state, renders, priority, parent, created_at, finished_at
   FROM campaign WHERE team_id = :team"""
-CAMPAIGN = text(f"{_CAMPAIGN} AND campaign_id = :campaign")  # noqa: S608
-CAMPAIGN_BY_SUBMIT_KEY = text(f"{_CAMPAIGN} AND submit_key = :submit_key")  # noqa: S608
-CAMPAIGNS = text(f"{_CAMPAIGN} AND campaign_id < :before ORDER BY campaign_id DESC LIMIT :limit")  # noqa: S608
+CAMPAIGN = text(f"{_CAMPAIGN} AND campaign_id = :campaign")
+CAMPAIGN_BY_SUBMIT_KEY = text(f"{_CAMPAIGN} AND submit_key = :submit_key")
+CAMPAIGNS = text(f"{_CAMPAIGN} AND campaign_id < :before ORDER BY campaign_id DESC LIMIT :limit")
 
 ADD_CAMPAIGN = text("""
 INSERT INTO campaign (campaign_id, team_id, name, submit_key, submit_hash, spec, resolved, renders, priority, parent)
@@ -111,10 +111,8 @@ _OUTCOME = """SELECT o.campaign_id, o.ordinal, o.outcome, p.key, encode(p.sha256
        p.height, p.format, o.reused, o.code, o.detail, o.finished_at
   FROM outcome o LEFT JOIN picture p USING (picture_id)
  WHERE o.team_id = :team AND o.campaign_id = :campaign"""
-OUTCOMES = text(f"{_OUTCOME} AND o.ordinal >= :lo AND o.ordinal < :hi ORDER BY o.ordinal")  # noqa: S608
-OUTCOMES_AFTER = text(
-    f"{_OUTCOME} AND o.outcome = :outcome AND o.ordinal > :after ORDER BY o.ordinal LIMIT :limit"  # noqa: S608
-)
+OUTCOMES = text(f"{_OUTCOME} AND o.ordinal >= :lo AND o.ordinal < :hi ORDER BY o.ordinal")
+OUTCOMES_AFTER = text(f"{_OUTCOME} AND o.outcome = :outcome AND o.ordinal > :after ORDER BY o.ordinal LIMIT :limit")
 OPEN_RANGES = text("""
 SELECT greatest(lower(part), :lo) AS lo, least(upper(part), :hi) AS hi, s.state
   FROM shard s, unnest(s.todo * int8multirange(int8range(:lo, :hi))) AS part

@@ -92,9 +92,7 @@ class PostgresTeamTx:
     def _keep_name(self, statement: Any, row: CheckpointRow | LoraRow, **values: object) -> None:
         found = self._first(statement, **values)
         if found is None or found.digest != row.digest:
-            raise Conflict(
-                f"The name {row.name!r} is taken by other weights. Choose another name.", code="name_taken"
-            )
+            raise Conflict(f"The name {row.name!r} is taken by other weights. Choose another name.", code="name_taken")
 
     def loras(self) -> list[LoraRow]:
         return [rows.lora(row) for row in self._all(team_sql.LORAS)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from farm.core.ids import Ordinal
-from farm.core.plan import Held, Reclaim, Release
+from farm.core.plan import Reclaim, Release
 from farm.core.settle import Child, FailedTry, NewOutcome, Settled, ShardRow
 from farm.core.shard import Bisect, Poisoned, Requeue, after_lost_lease, halves, ordinals_of, size_of
 from farm.core.work import rows_of
@@ -35,11 +35,11 @@ def reclaim_shards(tx: SchedulerTx, decisions: Sequence[Reclaim | Release]) -> R
             tx.put_back(shard, lost=shard.lost)
             counts.released += 1
         else:
-            _lose(tx, shard, decision.held, counts)
+            _lose(tx, shard, counts)
     return counts
 
 
-def _lose(tx: SchedulerTx, shard: ShardRow, held: Held, counts: Reclaimed) -> None:
+def _lose(tx: SchedulerTx, shard: ShardRow, counts: Reclaimed) -> None:
     counts.expired += 1
     lost = shard.lost + 1
     match after_lost_lease(lost=lost, width=size_of(shard.todo)):
@@ -52,12 +52,12 @@ def _lose(tx: SchedulerTx, shard: ShardRow, held: Held, counts: Reclaimed) -> No
             tx.write([Settled(shard, todo=(), children=children)])
         case Poisoned():
             counts.poisoned += 1
-            tx.write([_poisoned(tx, shard, held, lost)])
+            tx.write([_poisoned(tx, shard, lost)])
         case other:
             assert_never(other)
 
 
-def _poisoned(tx: SchedulerTx, shard: ShardRow, held: Held, lost: int) -> Settled:
+def _poisoned(tx: SchedulerTx, shard: ShardRow, lost: int) -> Settled:
     failure = Failure(
         kind=FailureKind.RENDERER_DIED,
         code="renderer_died",

@@ -5,11 +5,11 @@ for one team a transaction, ``farm_scheduler`` for all of them while it leads.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from alembic import op
 
 from farm.core.ids import first_of
-from datetime import datetime, timezone
 
 revision = "0001"
 down_revision = None
@@ -256,8 +256,8 @@ def quarters(first: int, last: int) -> Iterator[tuple[str, int, int]]:
     """(name, first id, id after the last) of each quarter: campaign ids begin with their time."""
     for year in range(first, last + 1):
         for quarter in range(4):
-            begin = datetime(year, 3 * quarter + 1, 1, tzinfo=timezone.utc)
-            end = datetime(year + quarter // 3, 3 * ((quarter + 1) % 4) + 1, 1, tzinfo=timezone.utc)
+            begin = datetime(year, 3 * quarter + 1, 1, tzinfo=UTC)
+            end = datetime(year + quarter // 3, 3 * ((quarter + 1) % 4) + 1, 1, tzinfo=UTC)
             yield f"outcome_{year}_q{quarter + 1}", first_of(begin), first_of(end)
 
 

@@ -1,0 +1,121 @@
+"""A whole embedded farm for tests, its processes' pids, and an audit of what it made."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from farm import bootstrap
+from farm.depot.s3 import S3Depot
+from farm.embedded import EmbeddedFarm
+from farm.sdk import Client
+from schemas.campaign import Block, CampaignSpec, SourceEntry
+from tests.support.parts import own_folder
+
+PHOTOS = Path(str(resources.files("skimage"))) / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFarm:
+    """A farm that is up; ``client`` is its first team's."""
+
+    data: Path
+    client: Client
+    env: Mapping[str, str]
+
+    @property
+    def parts(self) -> EmbeddedFarm:
+        return EmbeddedFarm(self.data)
+
+    def pid(self, part: str) -> int:
+        """Of a part's main process."""
+        found = self.parts._child(part)._process()
+        assert found is not None, f"{part} does not run"
+        return found.pid
+
+    def renderer_pids(self) -> list[int]:
+        """Ray names an actor's process after its class."""
+        tree = psutil.Process(self.pid("ray")).children(recursive=True)
+        return sorted(p.pid for p in tree if any("ray::Renderer" in word for word in p.cmdline()))
+
+    def up(self) -> None:
+        """Starts what was killed."""
+        bootstrap.up(self.data, renderers=2, on_step=print, env=self.env)
+
+    def spec(self, name: str, *, variants: int, photos: tuple[str, ...] = ("coffee.png", "chelsea.png")) -> CampaignSpec:
+        sources = [self.client.upload_source(PHOTOS / photo) for photo in photos]
+        return CampaignSpec(
+            name=name,
+            blocks=(
+                Block(
+                    sources=tuple(SourceEntry(source=source.id) for source in sources),
+                    styles=("anime", "cartoon"),
+                    strengths=(0.5,),
+                    variants=variants,
+                ),
+            ),
+            seed=int(hashlib.sha256(name.encode()).hexdigest()[:8], 16),  # no test takes over another's pictures
+        )
+
+
+@contextmanager
+def live_farm(env: Mapping[str, str]) -> Iterator[LiveFarm]:
+    with own_folder() as folder:
+        data = folder / "farm"
+        running = bootstrap.up(data, renderers=2, on_step=print, env=env)
+        try:
+            with Client(running.url, running.key) as client:
+                yield LiveFarm(data, client, env)
+        finally:
+            EmbeddedFarm(data).wipe()
+
+
+def wait_for_renders(client: Client, campaign: str, count: int) -> None:
+    """Until at least *count* renders have an outcome, as the event stream tells it."""
+    done = 0
+    for event in client.events(campaign, after=0):
+        if event.kind == "renders.settled":
+            done += sum(hi - lo for part in ("succeeded", "failed") for lo, hi in event.data[part])
+        if done >= count:
+            return
+
+
+def audit(farm: LiveFarm, campaign: str, total: int) -> None:
+    """P1 to P3 on one campaign: one outcome a render, its object present, its sha256 right; and the books balance."""
+    counts = farm.client.campaign(campaign).counts
+    assert (counts.total, counts.succeeded, counts.failed) == (total, total, 0)
+    renders = list(farm.client.renders(campaign))
+    assert [render.ordinal for render in renders] == list(range(total))
+    env = farm.parts.settings_env()
+    depot = S3Depot(
+        endpoint=env["FARM_DEPOT_ENDPOINT"],
+        access_key=env["FARM_DEPOT_ACCESS_KEY"],
+        secret_key=env["FARM_DEPOT_SECRET_KEY"],
+        bucket=env["FARM_DEPOT_BUCKET"],
+        region=env["FARM_DEPOT_REGION"],
+        secure=False,
+    )
+    with psycopg.connect(env["FARM_OWNER_DATABASE_URL"]) as connection:
+        kept = connection.execute(
+            "SELECT o.ordinal, p.key, encode(p.sha256, 'hex') FROM outcome o JOIN picture p USING (picture_id)"
+            " WHERE o.campaign_id = (SELECT campaign_id FROM campaign ORDER BY campaign_id DESC LIMIT 1)"
+            " ORDER BY o.ordinal"
+        ).fetchall()
+        left = connection.execute("SELECT count(*) FROM shard WHERE state NOT IN ('done', 'cancelled')").fetchone()
+    assert [row[0] for row in kept] == list(range(total))
+    assert left == (0,)
+    for render, (_, key, sha256) in zip(renders, kept, strict=True):
+        assert render.sha256 == sha256 == hashlib.sha256(depot.get(key)).hexdigest()
+
+
+def farm_command(*words: str, data: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """The CLI as a user runs it, in a process of its own."""
+    argv = [sys.executable, "-m", "farm", "--data", str(data), *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout, cwd=data.parent)

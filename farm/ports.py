@@ -237,6 +237,10 @@ class SchedulerTx(Protocol):
 
     def end_sessions(self, sessions: Sequence[Session]) -> None: ...
 
+    def end_absent(self, prefix: str, names: Sequence[RendererName]) -> None:
+        """Ends the sessions of renderers below *prefix* that are not among *names*."""
+        ...
+
     # shards
     def take(self, placed: Sequence[Placed]) -> list[tuple[ShardRow, Placed]]:
         """Leases each shard that is still ready, under a new random fence."""

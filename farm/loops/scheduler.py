@@ -267,6 +267,7 @@ class Scheduler:
         with self._store.as_scheduler(self._mine) as tx:
             if self._died:
                 tx.end_sessions([*self._died])
+            tx.end_absent(self._pace.prefix, sorted(self._mates))
             beats = [beat for mate in self._mates.values() if (beat := mate.heartbeat()) is not None]
             if beats:
                 tx.heartbeat(beats, self._pace.lease_ttl)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from farm.core.errors import NotFound
-from farm.core.ids import CampaignId, Fence, Session, ShardId, TeamId
+from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
 from farm.core.placement import Placed, Waiting
 from farm.core.plan import Held
 from farm.core.records import CheckpointRow, Heartbeat, LoraRow, QueueDepth
@@ -77,6 +77,9 @@ class PostgresSchedulerTx:
         fields = ("session", "state", "doing", "waiting", "checkpoint")
         values = {field: [getattr(beat, field) for beat in beats] for field in fields}
         self._connection.execute(sql.HEARTBEAT, {**values, "ttl": ttl})
+
+    def end_absent(self, prefix: str, names: Sequence[RendererName]) -> None:
+        self._connection.execute(sql.END_ABSENT, {"prefix": prefix, "names": list(names)})
 
     def end_sessions(self, sessions: Sequence[Session]) -> None:
         self._connection.execute(sql.END_SESSIONS, {"sessions": list(sessions)})

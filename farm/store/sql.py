@@ -218,6 +218,12 @@ UPDATE renderer SET state = 'lost', ended_at = clock_timestamp()
  WHERE name = :name AND session <> CAST(:session AS uuid) AND ended_at IS NULL
 """)
 
+# Ray lists every renderer that runs or is about to: a session without one has ended, whoever made it.
+END_ABSENT = text("""
+UPDATE renderer SET state = 'lost', ended_at = clock_timestamp()
+ WHERE ended_at IS NULL AND starts_with(name, :prefix) AND name <> ALL(CAST(:names AS text[]))
+""")
+
 END_SESSIONS = text("""
 UPDATE renderer SET state = 'lost', ended_at = clock_timestamp()
  WHERE session = ANY(CAST(:sessions AS uuid[])) AND ended_at IS NULL

@@ -1,0 +1,1 @@
+"""What operators run: benchmarks, and the maintenance of the lock file."""

@@ -1,0 +1,131 @@
+"""Cutting campaigns into shards, and shards into halves."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.core.campaign import recipe_at
+from farm.core.fingerprint import engine_digest
+from farm.core.matrix import count, runs
+from farm.core.shard import (
+    MAX_SHARDS,
+    Bisect,
+    Poisoned,
+    Ranges,
+    Requeue,
+    after_lost_lease,
+    contains,
+    cut,
+    halves,
+    minus,
+    ordinals_of,
+    ranges_of,
+    size_of,
+)
+from schemas.campaign import ResolvedCampaign
+from tests.unit.core.samples import block, campaign, campaigns, ordinals, ranges
+
+
+@given(campaigns, st.floats(0.001, 5), st.floats(0.01, 60))
+def test_shards_tile_the_campaign_each_within_one_engine_key(
+    of: ResolvedCampaign, seconds: float, target: float
+) -> None:
+    shards = cut(of, lambda _: seconds, target)
+    assert [shard.lo for shard in shards] == [0, *(shard.hi for shard in shards[:-1])]
+    assert shards[-1].hi == count(of)
+    for shard in shards:
+        assert shard.lo < shard.hi
+        recipes = [recipe_at(of, ordinal) for ordinal in range(shard.lo, shard.hi)]
+        assert {engine_digest(recipe.engine_key) for recipe in recipes} == {shard.engine_key}
+        assert {recipe.checkpoint for recipe in recipes} == {shard.checkpoint}
+
+
+@given(campaigns, st.floats(0.001, 5), st.floats(0.01, 60))
+def test_shards_are_no_longer_than_the_target_and_of_nearly_equal_width(
+    of: ResolvedCampaign, seconds: float, target: float
+) -> None:
+    most = max(1, round(target / seconds))
+    shards = cut(of, lambda _: seconds, target)
+    for run in runs(of):
+        widths = [shard.hi - shard.lo for shard in shards if run.lo <= shard.lo < run.hi]
+        assert sum(widths) == run.hi - run.lo
+        assert max(widths) <= most
+        assert max(widths) - min(widths) <= 1
+        assert len(widths) == -(-(run.hi - run.lo) // most), "no more shards than the target asks for"
+
+
+@pytest.mark.parametrize("variants", [1, 3_999, 4_000, 4_001, 8_000, 10_000])
+@pytest.mark.parametrize("sources", [1, 7, 1_000])
+def test_large_campaigns_have_larger_shards_not_more(variants: int, sources: int) -> None:
+    of = campaign(block(styles=3, sources=sources, variants=variants))
+    shards = cut(of, lambda _: 60.0, 30.0)
+    assert len(shards) <= MAX_SHARDS + len(runs(of))
+    assert sum(shard.hi - shard.lo for shard in shards) == count(of)
+
+
+def test_a_render_that_costs_nothing_does_not_break_the_cut() -> None:
+    assert len(cut(campaign(block(variants=100)), lambda _: 0.0, 30.0)) == 1
+
+
+@given(ordinals)
+def test_ranges_hold_exactly_their_ordinals_in_the_fewest_parts(numbers: set[int]) -> None:
+    found = ranges_of(sorted(numbers, reverse=True))
+    assert ordinals_of(found) == sorted(numbers)
+    assert size_of(found) == len(numbers)
+    assert all(lo < hi for lo, hi in found)
+    assert all(before[1] < after[0] for before, after in zip(found, found[1:], strict=False)), "neighbours are joined"
+    assert all(contains(found, number) == (number in numbers) for number in range(-1, 62))
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_an_ordinal_that_is_named_twice_is_held_once(numbers: list[int]) -> None:
+    assert ordinals_of(ranges_of(numbers)) == sorted(set(numbers))
+
+
+@given(ranges, st.lists(st.integers(-5, 65)))
+def test_minus_takes_out_what_is_there_and_nothing_else(held: Ranges, gone: Sequence[int]) -> None:
+    left = minus(held, gone)
+    assert set(ordinals_of(left)) == set(ordinals_of(held)) - set(gone)
+    assert minus(left, gone) == left
+
+
+@given(ranges.filter(lambda held: size_of(held) > 1))
+def test_halves_are_two_equal_parts_of_the_whole(held: Ranges) -> None:
+    first, second = halves(held)
+    assert ordinals_of(first) + ordinals_of(second) == ordinals_of(held)
+    assert 0 <= size_of(second) - size_of(first) <= 1
+    assert first
+
+
+def test_the_first_losses_say_nothing_of_a_shard() -> None:
+    for width in (1, 2, 500):
+        assert [after_lost_lease(lost=lost, width=width) for lost in (1, 2)] == [Requeue()] * 2
+
+
+def test_a_shard_that_goes_on_losing_renderers_is_halved_until_one_render_is_left() -> None:
+    assert [after_lost_lease(lost=lost, width=2) for lost in range(3, 12)] == [Bisect()] * 9
+
+
+def test_a_single_render_is_given_up_after_twice_the_patience() -> None:
+    found = [after_lost_lease(lost=lost, width=1) for lost in range(1, 9)]
+    assert found == [Requeue()] * 5 + [Poisoned()] * 3
+
+
+@given(st.integers(1, 4000), st.data())
+def test_the_render_that_kills_is_found_and_only_it_is_given_up(width: int, data: st.DataObject) -> None:
+    """Every renderer that gets the poisoned render dies; whoever gets another part lives."""
+    poison = data.draw(st.integers(0, width - 1))
+    todo, lost = ranges_of(range(width)), 0
+    while True:
+        lost += 1
+        match after_lost_lease(lost=lost, width=size_of(todo)):
+            case Requeue():
+                continue
+            case Bisect():
+                todo = next(half for half in halves(todo) if contains(half, poison))
+            case Poisoned():
+                break
+    assert ordinals_of(todo) == [poison]
+    assert lost <= max(6, 3 + width.bit_length() + 1)

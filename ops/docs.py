@@ -44,17 +44,28 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
 COMMAND_LINE_SETTINGS = {
     "FARM_URL": "Address of the farm that the commands speak to. `--url` goes before it.",
     "FARM_API_KEY": "The API key. `--key` goes before it.",
-    "FARM_DATA": "Data folder of `farm up`, which also holds `client.json` with address and key. `--data` goes before it.",
+    "FARM_DATA": "Data folder of `farm up`, with `client.json`: address and key. `--data` goes before it.",
 }
 
 EXITS = {
     "OK": "Done.",
     "FAILED": "It was refused, or something does not work. The sentence on stderr says what.",
-    "USAGE": "The command or a file given to it is wrong. Nothing was sent, except pictures that were sound.",
+    "USAGE": "The command or a file given to it is wrong. Nothing was sent.",
     "SOME_FAILED": "The campaign has ended and some of its renders failed.",
     "AUTH": "No API key, or not a good one.",
     "TIMEOUT": "`--timeout` ran out. The campaign goes on.",
     "INTERRUPTED": "Ctrl-C. What was submitted goes on.",
+}
+
+ROUTES = {  # those whose name says it all, and whose code therefore says no more
+    "show_source": "One source.",
+    "list_checkpoints": "Every checkpoint.",
+    "list_loras": "Every LoRA.",
+    "show": "One campaign with its counts and its spec.",
+    "resume": "Go on with a paused campaign.",
+    "render": "One render.",
+    "renderers": "Every renderer and what it does.",
+    "metrics_metrics_get": "Metrics of the API.",
 }
 
 ERRORS: Mapping[str, Mapping[str, str]] = {
@@ -70,7 +81,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "method_not_allowed": "The route exists, and not for this method. See [routes](routes.md).",
         "too_large": "The body is larger than this route takes. `detail` names the limit.",
         "conflict": "It does not fit the state that the thing is in. Look at it again, then decide.",
-        "bad_idempotency_key": "An Idempotency-Key is 1 to 255 visible ASCII characters without spaces. Choose another.",
+        "bad_idempotency_key": "An Idempotency-Key is 1 to 255 visible ASCII characters without spaces.",
         "idempotency_key_reused": "This key came with another body before. Use a new key for a new campaign.",
         "submit_under_way": "Another request with this idempotency key is being worked on. Ask again in a second.",
         "internal": "A fault of ours. The log of `farm api` has more under the `request_id` of the reply.",
@@ -89,8 +100,8 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "empty_body": "No file came. Send it as the raw body, or name a key below `imports/` in the depot.",
         "bad_depot_key": "Weights are taken only from keys below `imports/`; a LoRA's ends in `.safetensors`.",
         "nothing_in_depot": "Nothing lies at this key in the depot. Upload it there first, or check the spelling.",
-        "not_safetensors": "Not a sound .safetensors file. Other formats may run code when they are loaded; convert it.",
-        "not_sdxl": "The checkpoint is not SDXL: parts that SDXL has are missing or have other shapes. Use an SDXL one.",
+        "not_safetensors": "Not a sound .safetensors file. Other formats may run code when loaded: convert it.",
+        "not_sdxl": "The checkpoint is not SDXL: parts of SDXL are missing or have other shapes. Use another.",
         "bad_checkpoint_files": "The folder or tar cannot be taken, `detail` says why. It needs `model_index.json`.",
         "no_shapes": "The checkpoint that the LoRA is checked against cannot be read in the depot. Add it again.",
         "lora_does_not_fit": "The LoRA changes weights that the checkpoint does not have, or of another shape. It was "
@@ -131,18 +142,18 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
     },
     "Renders that failed: sources": {
         "source_link_missing": "A fault of ours: the order had no link to the source. Retry the campaign, report it.",
-        "source_wrong_digest": "The source in the depot is not what was uploaded. Somebody changed it: upload it again.",
+        "source_wrong_digest": "The source in the depot is not what was uploaded. Upload it again.",
         "source_unreadable": "The source could not be prepared. `detail` says why; replace the picture.",
     },
     "Renders that failed: weights": {
         "weights_missing": "Checkpoint or LoRA is gone from the farm. Add it again under its name, then retry.",
         "weights_fetch": "The weights could not be fetched. It is tried again; look at the depot if it goes on.",
         "weights_disk": "The renderer's cache cannot be written. Look at its disk and `FARM_ENGINE_CACHE_BYTES`.",
-        "weights_wrong_digest": "The weights in the depot are not what was added. Somebody changed them: add them again.",
+        "weights_wrong_digest": "The weights in the depot are not what was added. Add them again.",
         "weights_unsafe_file": "The checkpoint holds a file path that leads out of its folder. Add a sound one.",
         "checkpoint_layout": "The checkpoint's files are not those of a diffusers folder or of a single file.",
         "checkpoint_no_tokenizer": "A single-file checkpoint needs CLIP's vocabulary: set `FARM_ENGINE_TOKENIZER`.",
-        "checkpoint_not_sdxl": "The checkpoint has the name of SDXL and other parts. Use an SDXL checkpoint.",
+        "checkpoint_not_sdxl": "The checkpoint is made for another family. Use an SDXL checkpoint.",
         "checkpoint_unreadable": "The checkpoint could not be loaded. `detail` says why; add a sound one.",
         "lora_link_missing": "A fault of ours: the order had no link to the LoRA. Retry the campaign, report it.",
         "lora_empty": "The LoRA changes nothing. Use another file.",
@@ -153,8 +164,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "lora_wrong_shape": "The LoRA is for another architecture. Use one for SDXL.",
     },
     "Renders that failed: rendering": {
-        "picture_not_finite": "The checkpoint gave pixels that are not numbers. The same again would too: change the "
-        "style, or the checkpoint (some need their VAE in fp32).",
+        "picture_not_finite": "The checkpoint gave pixels that are not numbers. Change the style or the checkpoint.",
         "out_of_vram": "The GPU has not enough memory for a pass. Lower `FARM_ENGINE_BATCH` or the size.",
         "engine_error": "The engine raised something. It is tried again; `detail` has its words.",
         "engine_failed": "The renderer gave no reason. Look at its log in Ray.",
@@ -162,7 +172,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "renderer_died": "Renderer after renderer ended while it had this render. Look at their logs, then retry.",
     },
     "Renders that failed: the depot": {
-        "depot_unreachable": "The depot did not answer, three times. It is tried again for about an hour.",
+        "depot_unreachable": "The depot did not answer, several times. It is tried again for about an hour.",
         "depot_bad_link": "The link in the order is no link. Look at `FARM_DEPOT_ENDPOINT`.",
         "depot_link_refused": "The depot refused a link: it ran out (`FARM_LINK_TTL`), the clocks differ, or the key "
         "was changed.",
@@ -237,8 +247,10 @@ def _texts(node: ast.expr) -> Iterator[str]:
 def settings_page() -> str:
     lines = [
         "# Settings\n",
-        "Each process reads its settings once from its environment. Durations are written like `PT30S` (ISO 8601) or "
-        "`00:00:30`. `farm up` sets all of them for the farm that it starts.\n",
+        (
+            "Each process reads its settings once from its environment. Durations are written like `PT30S` (ISO 8601) "
+            "or `00:00:30`. `farm up` sets all of them for the farm that it starts.\n"
+        ),
         "## The commands\n",
         *_table(("variable", "what it is"), ((f"`{name}`", text) for name, text in COMMAND_LINE_SETTINGS.items())),
     ]
@@ -287,13 +299,17 @@ def _metric(metric: MetricWrapperBase) -> Sequence[str]:
 def errors_page() -> str:
     lines = [
         "# Error codes\n",
-        "The API answers errors as `application/problem+json` (RFC 9457). `code` is stable, sentences may be reworded; "
-        "`errors` lists every fault at once, each with a JSON pointer and a code of its own. A failed render has a "
-        "`code` and a `detail` too, and so have the logs.\n",
-        "Faults in the form of a request (a missing key, a text that is too long) have the code of the validator, such "
-        "as `missing`, `extra_forbidden` or `too_short`: they are listed in "
-        "[pydantic's documentation](https://docs.pydantic.dev/latest/errors/validation_errors/). An HTTP error "
-        "without a code of its own is `http_` and its status.\n",
+        (
+            "The API answers errors as `application/problem+json` (RFC 9457). `code` is stable, sentences may be "
+            "reworded; `errors` lists every fault at once, each with a JSON pointer and a code of its own. A failed "
+            "render has a `code` and a `detail` too, and so have the logs.\n"
+        ),
+        (
+            "Faults in the form of a request (a missing key, a text that is too long) have the code of the validator, "
+            "such as `missing`, `extra_forbidden` or `too_short`: they are listed in "
+            "[pydantic's documentation](https://docs.pydantic.dev/latest/errors/validation_errors/). An HTTP error "
+            "without a code of its own is `http_` and its status.\n"
+        ),
     ]
     for title, codes in ERRORS.items():
         rows = ((f"`{code}`", sentence) for code, sentence in codes.items())
@@ -305,8 +321,10 @@ def commands_page() -> str:
     codes = {name: value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
     lines = [
         "# Commands\n",
-        "Answers go to stdout: tables on a terminal, bare values separated by tabs in a pipe, JSON with `--json`. "
-        "Progress and sentences go to stderr.\n",
+        (
+            "Answers go to stdout: tables on a terminal, bare values separated by tabs in a pipe, JSON with `--json`. "
+            "Progress and sentences go to stderr.\n"
+        ),
         "## Exit codes\n",
         *_table(("code", "meaning"), ((str(value), EXITS[name]) for name, value in codes.items())),
         "",
@@ -360,9 +378,11 @@ def routes_page() -> str:
     schema = _openapi()
     lines = [
         "# Routes\n",
-        "Every route below `/v1` wants `Authorization: Bearer` and a key. Lists come a page at a time: `limit` and "
-        "`after` in, `data`, `has_more` and `next_cursor` out. The full description is at `/openapi.json`, to be "
-        "read at `/docs`.\n",
+        (
+            "Every route below `/v1` wants `Authorization: Bearer` and a key. Lists come a page at a time: `limit` and "
+            "`after` in, `data`, `has_more` and `next_cursor` out. The full description is at `/openapi.json`, to be "
+            "read at `/docs`.\n"
+        ),
     ]
     rows = (
         (f"`{method.upper()} {path}`", _words(about), ", ".join(_queries(about)))
@@ -387,7 +407,7 @@ class _NoClock:
 
 
 def _words(about: Mapping[str, Any]) -> str:
-    return " ".join(str(about.get("description") or about["summary"] + ".").split())
+    return " ".join(str(about.get("description") or ROUTES[about["operationId"].partition("_v1_")[0]]).split())
 
 
 def _queries(about: Mapping[str, Any]) -> Iterator[str]:
@@ -400,7 +420,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str | None]]) -> list[st
 
 
 def _page(lines: Iterable[str]) -> str:
-    return _MADE + "\n".join(lines) + "\n"
+    text = _MADE + "\n" + "\n".join(lines).strip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 PAGES: Mapping[str, Callable[[], str]] = {

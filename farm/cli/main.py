@@ -56,6 +56,7 @@ app.add_typer(library.renderer, name="renderer")
 app.command()(farm_verbs.api)
 app.command()(farm_verbs.scheduler)
 app.command()(farm_verbs.migrate)
+app.add_typer(farm_verbs.team, name="team")
 app.command()(farm_verbs.schema)
 
 

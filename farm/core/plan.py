@@ -43,6 +43,7 @@ class Seen:
     engine_key: str
     checkpoint: str
     draining: bool = False
+    silent: bool = False  # it does not answer: what it has may yet end, but it gets no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,10 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
 
 
 def _wakes(view: Snapshot, looks: Sequence[LookUp]) -> list[Wake]:
-    """No renderer is woken for shards of which nothing may be left once they were compared."""
+    """No renderer is woken while heads of queues are being compared: of what stands behind them nothing may be left."""
     present = {renderer.name for renderer in view.seen}
-    unknown = sum(len(look.shards) for look in looks)
-    most = wanted(open_shards=view.ready_shards - unknown + len(view.held), most=len(view.names))
+    ready = 0 if looks else view.ready_shards
+    most = wanted(open_shards=ready + len(view.held), most=len(view.names))
     missing = [name for name in view.names if name not in present]
     return [Wake(name) for name in missing[: max(0, most - len(present))]]
 
@@ -172,7 +173,7 @@ def _wakes(view: Snapshot, looks: Sequence[LookUp]) -> list[Wake]:
 def _free(view: Snapshot, kept: _Ledger) -> list[Free]:
     free = []
     for renderer in view.seen:
-        if renderer.session is None or renderer.draining:
+        if renderer.session is None or renderer.draining or renderer.silent:
             continue
         mine = sorted(kept.of(renderer.session), key=lambda held: held.age)
         if len(mine) < SLOTS:

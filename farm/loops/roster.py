@@ -1,82 +1,160 @@
-"""What the scheduler knows of each renderer between two turns."""
+"""The renderers as the leader knows them: adopted, listened to, drained."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import assert_never
 
-from farm.core.ids import Fence, RendererName, Session, ShardId
-from farm.core.plan import Seen
+import structlog
+
+from farm.core.errors import LeadershipLost
+from farm.core.ids import Epoch, Fence, RendererName, Session, ShardId
 from farm.core.records import Heartbeat
-from schemas.report import CacheCounts, Collected, Hello, RenderReport
+from farm.loops.lead import Lead
+from farm.loops.mate import Mate
+from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, Silent
+from schemas.order import WIRE_MAJOR
+from schemas.report import Offered
+
+_log = structlog.get_logger()
+
+_COLLECT = timedelta(seconds=2)
+"""How long a renderer waits for something to report: also its heartbeat."""
+
+_CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
 
-@dataclass(slots=True)
-class Mate:
-    """One renderer. Nothing here is the truth of a lease; that stands in the database."""
+class Roster:
+    """``refused`` are offers that were turned down, ``died`` sessions whose process is known to have ended."""
 
-    name: RendererName
-    hello: Hello | None = None
-    last: Collected | None = None
-    pending: Collected | None = None  # heard, not yet settled
-    seen_seq: int = 0  # of the newest report that was settled
-    asked: set[str] = field(default_factory=set)  # calls that are under way
-    fresh: bool = False  # heard since its heartbeat was last written
-    draining: bool = False
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        store: SchedulerStore,
+        lead: Lead,
+        prefix: str,
+        lease_ttl: timedelta,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._fleet, self._store, self._lead = fleet, store, lead
+        self._prefix, self._lease_ttl, self._monotonic = prefix, lease_ttl, monotonic
+        self.mates: dict[RendererName, Mate] = {}
+        self.refused: set[tuple[ShardId, Fence]] = set()
+        self.died: list[Session] = []
 
     @property
-    def session(self) -> Session | None:
-        return None if self.hello is None else Session(self.hello.session)
+    def _epoch(self) -> Epoch:
+        return self._lead.mine.epoch
 
-    @property
-    def holds(self) -> frozenset[tuple[ShardId, Fence]]:
-        held = self.last.holds if self.last is not None else self.hello.holds if self.hello is not None else ()
-        return frozenset((ShardId(shard), Fence(fence)) for shard, fence in held)
+    def hear(self, news: Sequence[News]) -> list[Mate]:
+        """Takes in what was heard; returns the renderers that have answered `collect`."""
+        known = [(mate, item) for item in news if (mate := self.mates.get(item.name)) is not None]
+        for mate, item in known:  # first of all: should the database fail below, each is asked again
+            mate.asked.discard(_CALLS.get(type(item), ""))
+        heard = []
+        for mate, item in known:
+            match item:
+                case Introduced():
+                    self._introduced(mate, item)
+                case Heard():
+                    if mate.hello is not None and item.collected.session == mate.hello.session:
+                        heard.append(mate)
+                        mate.pending = item.collected
+                        mate.answered(self._monotonic())
+                    else:  # another process than the one we know
+                        self.adopt(mate)
+                case Answered():
+                    self._answered(item)
+                case Silent():
+                    self._silent(mate, item)
+                case Died():
+                    _log.warning("renderer_died", name=item.name, why=item.why)
+                    self._lose(mate)
+                case _:
+                    assert_never(item)
+        return heard
 
-    @property
-    def state(self) -> str:
-        if self.hello is None:
-            return "starting"
-        if self.draining:
-            return "draining"
-        return "busy" if self.holds else "idle"
+    def again(self) -> None:
+        """What was heard and not settled is asked for once more."""
+        for mate in self.mates.values():
+            if mate.hello is None:
+                self.adopt(mate)
+            else:
+                self.collect(mate)
 
-    def greet(self, hello: Hello) -> None:
-        if self.hello is None or self.hello.session != hello.session:
-            self.last, self.seen_seq, self.draining = None, 0, False
-        self.hello, self.fresh = hello, True
+    def beats(self) -> list[Heartbeat]:
+        """Of those heard since `beaten`."""
+        return [beat for mate in self.mates.values() if (beat := mate.heartbeat()) is not None]
 
-    def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts]:
-        """The reports not yet settled, and what its caches did since it was last heard."""
-        before = self.last.cache if self.last is not None else CacheCounts()
-        self.last, self.fresh = collected, True
-        now = collected.cache.model_dump()
-        grown = {name: max(0, now[name] - value) for name, value in before.model_dump().items()}
-        return [report for report in collected.reports if report.seq > self.seen_seq], CacheCounts(**grown)
+    def beaten(self) -> None:
+        """Heartbeats and deaths are in the database."""
+        self.died.clear()
+        for mate in self.mates.values():
+            mate.fresh = False
 
-    def settled(self, seq: int, ended: frozenset[ShardId]) -> None:
-        """Reports up to *seq* are committed. It will say itself that it let go of *ended*, but a collect later."""
-        self.seen_seq = seq
-        if self.last is not None:
-            holds = tuple(held for held in self.last.holds if held[0] not in ended)
-            self.last = self.last.model_copy(update={"holds": holds})
+    def _introduced(self, mate: Mate, item: Introduced) -> None:
+        if item.hello.epoch > self._epoch:
+            raise LeadershipLost(f"{item.name} has seen epoch {item.hello.epoch}; ours is {self._epoch}.")
+        if item.hello.wire != WIRE_MAJOR:
+            _log.warning("renderer_speaks_otherwise", name=item.name, wire=item.hello.wire)
+            self._fleet.drain(item.name, self._epoch)
+            self._fleet.retire(item.name)
+            return
+        with self._store.as_scheduler(self._lead.mine) as tx:
+            tx.greet(item.hello, self._lease_ttl)
+        mate.greet(item.hello)
+        mate.answered(self._monotonic())
+        _log.info("renderer_adopted", name=item.name, session=item.hello.session, holds=len(item.hello.holds))
+        self.collect(mate)
 
-    def seen(self) -> Seen:
-        warm = self.last.warm if self.last is not None else None
-        return Seen(
-            name=self.name,
-            session=self.session,
-            holds=self.holds,
-            engine_key=warm.engine_key if warm else "",
-            checkpoint=warm.checkpoint if warm else "",
-            draining=self.draining,
-        )
+    def _answered(self, item: Answered) -> None:
+        if item.offered is Offered.STALE_EPOCH:
+            raise LeadershipLost(f"{item.name} has seen a newer epoch than {self._epoch}.")
+        if item.offered not in (Offered.TAKEN, Offered.ALREADY):
+            self.refused.add((item.shard, Fence(item.fence)))
+            _log.info("offer_refused", name=item.name, shard=item.shard, why=item.offered)
 
-    def heartbeat(self) -> Heartbeat | None:
-        if self.hello is None or not self.fresh:
-            return None
-        last = self.last
-        return Heartbeat(
-            session=self.hello.session,
-            state=self.state,
-            doing=last.busy if last else "",
-            waiting=last.waiting if last else 0,
-            checkpoint=last.warm.checkpoint if last else "",
-        )
+    def _silent(self, mate: Mate, item: Silent) -> None:
+        mate.asked.discard(item.call)
+        _log.info("renderer_silent", name=item.name, call=item.call, why=item.why)
+        if item.call in ("collect", "adopt"):  # perhaps it restarts: it is asked who it is, once a tick
+            mate.silent = True
+
+    def _lose(self, mate: Mate) -> None:
+        if self.mates.pop(mate.name, None) is None:
+            return  # two of its calls brought the same news
+        if mate.session is not None:
+            self.died.append(mate.session)
+
+    def adopt(self, mate: Mate) -> None:
+        if "adopt" not in mate.asked:
+            mate.asked.add("adopt")
+            self._fleet.adopt(mate.name, self._epoch)
+
+    def collect(self, mate: Mate) -> None:
+        if self._lead.held is not None and mate.hello is not None and "collect" not in mate.asked:
+            mate.asked.add("collect")
+            self._fleet.collect(mate.name, self._epoch, mate.seen_seq, _COLLECT)
+
+    def muster(self) -> None:
+        """Renderers that exist are adopted, whoever made them; those of nodes that must go are drained."""
+        names = [name for name in self._fleet.names() if name.startswith(self._prefix)]
+        for name in names:
+            if name not in self.mates:
+                self.mates[name] = Mate(name)
+                self.adopt(self.mates[name])
+        for name in [name for name in self.mates if name not in names]:
+            self._lose(self.mates[name])
+        for mate in self.mates.values():
+            if mate.hello is not None and self._monotonic() - mate.heard_at > self._lease_ttl.total_seconds():
+                mate.silent = True  # a call that never ends: it would lose every shard that it is given
+            if mate.silent:
+                self.adopt(mate)
+        going = self._fleet.draining()
+        for mate in self.mates.values():
+            if mate.hello is not None and mate.hello.node in going and not mate.draining:
+                _log.info("renderer_draining", name=mate.name, node=mate.hello.node)
+                mate.draining = True
+                self._fleet.drain(mate.name, self._epoch)
+            elif mate.draining and not mate.holds:
+                self._fleet.retire(mate.name)

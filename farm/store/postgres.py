@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from farm.core.errors import LeadershipLost, StoreDown
+from farm.core.errors import BadRequest, LeadershipLost, StoreDown
 from farm.core.ids import Epoch, KeyId, TeamId
 from farm.core.lease import Leadership
 from farm.core.records import KeyRow
@@ -27,7 +27,7 @@ _OPTIONS = (
 
 def connect(url: str, *, pool: int) -> Engine:
     """An engine whose connections are checked before use, so that a restarted PostgreSQL costs one ping."""
-    full = make_url(url).set(drivername="postgresql+psycopg")
+    full = _url(url).set(drivername="postgresql+psycopg")
     return create_engine(
         full,
         pool_size=pool,
@@ -36,6 +36,16 @@ def connect(url: str, *, pool: int) -> Engine:
         pool_pre_ping=True,
         connect_args={"options": _OPTIONS, "connect_timeout": 5, "prepare_threshold": 2},
     )
+
+
+def _url(text: str) -> URL:
+    try:
+        return make_url(text)
+    except ArgumentError as error:  # without the text: it may hold a password
+        raise BadRequest(
+            "The database URL cannot be read; it looks like postgresql://user:password@host:port/name.",
+            code="bad_settings",
+        ) from error
 
 
 @contextmanager
@@ -59,7 +69,7 @@ class PostgresStore:
     """`ApiStore` and `SchedulerStore` over PostgreSQL. The role in *url* decides which of the two will work."""
 
     def __init__(self, url: str, *, pool: int = 8) -> None:
-        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._url = _url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._engine = connect(url, pool=pool)
         self._listener: psycopg.Connection[tuple[object, ...]] | None = None
         self._listening = threading.Lock()

@@ -66,18 +66,18 @@ SELECT s.state, count(*), coalesce(sum(s.renders), 0), coalesce(sum(s.renders * 
 """)
 
 _SHARD = """s.shard_id, s.team_id, s.campaign_id, s.engine_key, s.checkpoint, s.priority, s.state, s.fence::text,
-       s.todo, s.tries, s.lost, s.seconds::float8, c.state = 'cancelling' AS cancelling"""
+       s.todo, s.tries, s.lost, s.seconds::float8, c.state IN ('cancelling', 'cancelled') AS cancelling"""
 
 LOCK = text(f"""
 SELECT {_SHARD} FROM shard s JOIN campaign c USING (campaign_id)
  WHERE s.shard_id = ANY(CAST(:shards AS bigint[])) ORDER BY s.shard_id FOR UPDATE OF s
 """)  # noqa: S608  (the only thing put in is the column list above)
 
-# The session must still be alive: a lease for a renderer that has just been given up would wait for nobody.
+# The session must still be alive: a lease for a renderer that has been given up would be lost as soon as it is given.
 TAKE = text(f"""
 UPDATE shard s SET state = 'leased', fence = gen_random_uuid(), session = g.session, leased_at = clock_timestamp()
   FROM unnest(CAST(:shards AS bigint[]), CAST(:sessions AS uuid[])) AS g (shard_id, session)
-  JOIN renderer r ON r.session = g.session AND r.ended_at IS NULL, campaign c
+  JOIN renderer r ON r.session = g.session AND r.ended_at IS NULL AND r.expires_at > clock_timestamp(), campaign c
  WHERE s.shard_id = g.shard_id AND s.state = 'ready' AND c.campaign_id = s.campaign_id AND c.state = 'active'
 RETURNING {_SHARD}
 """)  # noqa: S608
@@ -197,10 +197,12 @@ SELECT encode(fingerprint, 'hex'), picture_id FROM picture
 """)
 KEYS_IN_USE = text("SELECT key FROM picture WHERE key = ANY(CAST(:keys AS text[]))")
 
+# A session that was given up too early lives again once its process speaks: its old leases stay lost.
 GREET = text("""
 INSERT INTO renderer (session, name, state, gpu, node, numerics, expires_at)
 VALUES (CAST(:session AS uuid), :name, 'idle', :gpu, :node, :numerics, clock_timestamp() + :ttl)
-ON CONFLICT (session) DO UPDATE SET expires_at = excluded.expires_at, seen_at = clock_timestamp()
+ON CONFLICT (session) DO UPDATE
+   SET expires_at = excluded.expires_at, seen_at = clock_timestamp(), state = 'idle', ended_at = NULL
 """)
 
 HEARTBEAT = text("""

@@ -32,8 +32,8 @@ class Tally:
     refused: int = 0
     seconds: list[Seconds] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    ended: frozenset[ShardId] = frozenset()
-    """Shards of which nothing is left to do for whoever reported."""
+    ended: frozenset[tuple[ShardId, str]] = frozenset()
+    """Shards, each under its fence, of which nothing is left to do for whoever reported."""
 
     unwanted: list[str] = field(default_factory=list)
     """Keys of pictures that nothing refers to."""
@@ -48,16 +48,20 @@ def settle_reports(
     shards = tx.lock(sorted({shard for _, shard, _, _ in parts}))
     now = tx.now()
     settled: dict[ShardId, Settled] = {}
+    ended: set[tuple[ShardId, str]] = set()
     for sender, shard, fence, rows in parts:
         before = shards.get(shard)
         verdict = settle(before, fence=fence, rows=rows, now=now, renderer=sender.renderer, numerics=sender.numerics)
         if isinstance(verdict, Refusal):
             tally.refused += len(rows)
             tally.unwanted += verdict.keys
+            ended.add((shard, fence))
         else:  # at most once a shard: two parts of one shard differ in their fence, and one fence is the newest
             settled[shard] = verdict
             _count(tally, verdict, rows)
-    tally.ended = frozenset(s for _, s, _, _ in parts if s not in settled or not settled[s].todo)
+            if not verdict.todo:
+                ended.add((shard, fence))
+    tally.ended = frozenset(ended)
     if settled:
         tally.unwanted += tx.write(list(settled.values()))
         _learn(tx, list(settled.values()), parts, resolved_of)

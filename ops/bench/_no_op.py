@@ -2,7 +2,9 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +20,7 @@ from farm.core.ids import (
     mint,
     show_source,
 )
-from farm.core.placement import SLOTS, Free
+from farm.core.placement import Free
 from farm.core.records import CampaignRow, CheckpointRow, LoraRow, SourceRow, StyleRow
 from farm.core.settle import ShardRow
 from farm.core.shard import ordinals_of
@@ -41,11 +43,13 @@ from schemas.style import StyleLora, StyleSpec
 
 STYLES = 10
 SOURCES = 1_000
-STRENGTHS = 10
+PROMPTS = 10
 SHARD_ROWS = 500
 TTL = timedelta(hours=1)
 NUMERICS = "NVIDIA H100 80GB HBM3 driver=570.86 cuda=12.8 cudnn=91002 torch=2.13.0 diffusers=0.42.0 dtype=bf16 batch=4"
-SECONDS = Seconds(fetch=0.02, encode=0.01, denoise=0.25, decode=0.03, publish=0.05)
+SECONDS = Seconds(fetch=0.02, encode=0.01, denoise=0.035, decode=0.01, publish=0.05)
+SECONDS_EACH = 0.055
+"""GPU seconds of a render: what is reported, and nearly what is guessed before. So shards keep their size."""
 
 _clock = SystemClock()
 
@@ -94,22 +98,22 @@ def _style(number: int, now: datetime) -> StyleRow:
 
 
 def spec_of(renders: int) -> CampaignSpec:
-    """Styles x sources x strengths x variants that make exactly *renders*: a multiple of 1,000."""
-    cells = renders // (STYLES * STRENGTHS)
+    """Styles x sources x prompts x variants that make exactly *renders*: a multiple of 1,000."""
+    cells = renders // (STYLES * PROMPTS)
     sources = min(SOURCES, cells)
-    if sources * (cells // sources) * STYLES * STRENGTHS != renders:
-        raise ValueError(f"{renders} renders cannot be made of {STYLES} styles and {STRENGTHS} strengths")
-    entries = [SourceEntry(source=show_source(digest(f"source {n}")), prompt=f"photo {n}") for n in range(sources)]
+    if sources * (cells // sources) * STYLES * PROMPTS != renders:
+        raise ValueError(f"{renders} renders cannot be made of {STYLES} styles and {PROMPTS} prompts")
+    entries = [SourceEntry(source=show_source(digest(f"source {n}"))) for n in range(sources)]
     block = Block(
         sources=tuple(entries),
         styles=tuple(f"style-{number}" for number in range(STYLES)),
-        strengths=tuple(round(0.5 + number / 20, 2) for number in range(STRENGTHS)),
+        prompts=tuple(f"prompt {number}" for number in range(PROMPTS)),
         variants=cells // sources,
     )
     return CampaignSpec(name=f"{renders} no-ops", blocks=(block,), seed=new_id())  # a new seed: nothing is known yet
 
 
-def submit(store: PostgresStore, team: TeamId, spec: CampaignSpec, seconds_each: float) -> CampaignRow:
+def submit(store: PostgresStore, team: TeamId, spec: CampaignSpec) -> CampaignRow:
     """The use case behind ``POST /v1/campaigns``, cut into shards of 500."""
     done = submit_campaign(
         store,
@@ -118,7 +122,7 @@ def submit(store: PostgresStore, team: TeamId, spec: CampaignSpec, seconds_each:
         spec,
         idempotency_key=secrets.token_hex(8),
         max_renders=10_000_000,
-        shard_seconds=SHARD_ROWS * seconds_each,
+        shard_seconds=SHARD_ROWS * SECONDS_EACH,
     )
     return done.campaign
 
@@ -143,16 +147,17 @@ class NoOp:
     def holds(self) -> tuple[tuple[int, str], ...]:
         return tuple((hand.shard.id, hand.shard.fence or "") for hand in self.hands.values())
 
-    def take(self, shard: ShardRow, fingerprints: dict[int, str] | None = None) -> None:
+    def take(self, shard: ShardRow, fingerprints: Mapping[int, str] | None = None) -> None:
+        """*fingerprints* by ordinal, of the rows to render; made up for the whole shard when there are none."""
         rows = fingerprints or {n: digest(f"{shard.campaign} {n}") for n in ordinals_of(shard.todo)}
-        self.hands[shard.id] = Hand(shard, secrets.token_hex(16), iter(list(rows.items())))
+        self.hands[shard.id] = Hand(shard, deque(rows.items()))
 
     def collected(self, rows: int) -> str | None:
         """One report of at most *rows* rows of its oldest shard, as the JSON that `collect` answers with."""
-        if not self.hands:
+        hand = next((hand for hand in self.hands.values() if hand.rows), None)
+        if hand is None:
             return None
-        hand = next(iter(self.hands.values()))
-        reports = [hand.row() for _ in range(rows) if not hand.empty]
+        reports = [hand.report() for _ in range(min(rows, len(hand.rows)))]
         self.seq += 1
         fence = hand.shard.fence or ""
         report = RenderReport(seq=self.seq, shard=hand.shard.id, fence=fence, epoch=1, rows=tuple(reports))
@@ -160,7 +165,7 @@ class NoOp:
             session=self.session,
             reports=(report,),
             holds=self.holds,
-            waiting=hand.left,
+            waiting=len(hand.rows),
             busy="render",
             warm=Warm(engine_key=hand.shard.engine_key, checkpoint=hand.shard.checkpoint),
             cache=CacheCounts(),
@@ -173,24 +178,14 @@ class NoOp:
 
 @dataclass(slots=True)
 class Hand:
+    """A shard that a renderer holds, and the (ordinal, fingerprint) of what it has not reported yet."""
+
     shard: ShardRow
-    token: str
-    rows: Iterator[tuple[int, str]]
-    left: int = 0
-    _next: tuple[int, str] | None = None
+    rows: deque[tuple[int, str]]
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
 
-    def __post_init__(self) -> None:
-        self._step()
-
-    @property
-    def empty(self) -> bool:
-        return self._next is None
-
-    def row(self) -> RowReport:
-        if self._next is None:
-            raise IndexError("nothing left")
-        (ordinal, fingerprint), shard = self._next, self.shard
-        self._step()
+    def report(self) -> RowReport:
+        (ordinal, fingerprint), shard = self.rows.popleft(), self.shard
         picture = Published(
             key=f"outputs/{shard.team}/{shard.campaign}/{ordinal}-{self.token}/picture.png",
             sha256=digest(f"picture {ordinal}"),
@@ -203,25 +198,13 @@ class Hand:
             ordinal=ordinal, tried=Tried.SUCCEEDED, fingerprint=fingerprint, picture=picture, seconds=SECONDS
         )
 
-    def _step(self) -> None:
-        self._next = next(self.rows, None)
-
 
 def renderers(tx: SchedulerTx, count: int) -> Sequence[NoOp]:
     """Sessions that the database knows; each has room for two shards."""
     found = []
     for number in range(count):
-        name, session = RendererName(f"farm/bench/1/{number}"), Session(str(_uuid()))
+        name, session = RendererName(f"farm/bench/1/{number}"), Session(str(uuid.uuid4()))
         hello = Hello(name=name, session=session, node="n", pid=1, gpu="none", numerics=NUMERICS, epoch=1, holds=())
         tx.greet(hello, TTL)
         found.append(NoOp(name, session))
     return found
-
-
-def _uuid() -> str:
-    text = secrets.token_hex(16)
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def room(mates: Sequence[NoOp]) -> int:
-    return sum(SLOTS - len(mate.hands) for mate in mates)

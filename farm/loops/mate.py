@@ -1,0 +1,88 @@
+"""What the scheduler knows of each renderer between two turns."""
+
+from dataclasses import dataclass, field
+
+from farm.core.ids import Fence, RendererName, Session, ShardId
+from farm.core.plan import Seen
+from farm.core.records import Heartbeat
+from schemas.report import CacheCounts, Collected, Hello, RenderReport
+
+
+@dataclass(slots=True)
+class Mate:
+    """One renderer. Nothing here is the truth of a lease; that stands in the database."""
+
+    name: RendererName
+    hello: Hello | None = None
+    last: Collected | None = None
+    pending: Collected | None = None  # heard, not yet settled
+    seen_seq: int = 0  # of the newest report that was settled
+    asked: set[str] = field(default_factory=set)  # calls that are under way
+    fresh: bool = False  # heard since its heartbeat was last written
+    draining: bool = False
+    silent: bool = False  # a call failed, or it has not answered for the lease time
+    heard_at: float = 0.0  # monotonic
+
+    @property
+    def session(self) -> Session | None:
+        return None if self.hello is None else Session(self.hello.session)
+
+    @property
+    def holds(self) -> frozenset[tuple[ShardId, Fence]]:
+        held = self.last.holds if self.last is not None else self.hello.holds if self.hello is not None else ()
+        return frozenset((ShardId(shard), Fence(fence)) for shard, fence in held)
+
+    @property
+    def state(self) -> str:
+        if self.hello is None:
+            return "starting"
+        if self.draining:
+            return "draining"
+        return "busy" if self.holds else "idle"
+
+    def answered(self, now: float) -> None:
+        self.silent, self.heard_at = False, now
+
+    def greet(self, hello: Hello) -> None:
+        if self.hello is None or self.hello.session != hello.session:
+            self.last, self.seen_seq, self.draining = None, 0, False
+        self.hello, self.fresh = hello, True
+
+    def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts]:
+        """The reports not yet settled, and what its caches did since it was last heard."""
+        before = self.last.cache if self.last is not None else CacheCounts()
+        self.last, self.fresh = collected, True
+        now = collected.cache.model_dump()
+        grown = {name: max(0, now[name] - value) for name, value in before.model_dump().items()}
+        return [report for report in collected.reports if report.seq > self.seen_seq], CacheCounts(**grown)
+
+    def settled(self, seq: int, ended: frozenset[tuple[ShardId, str]]) -> None:
+        """Reports up to *seq* are committed. It will say itself that it let go of *ended*, but a collect later."""
+        self.seen_seq = seq
+        if self.last is not None:
+            holds = tuple(held for held in self.last.holds if held not in ended)
+            self.last = self.last.model_copy(update={"holds": holds})
+
+    def seen(self) -> Seen:
+        warm = self.last.warm if self.last is not None else None
+        return Seen(
+            name=self.name,
+            session=self.session,
+            holds=self.holds,
+            engine_key=warm.engine_key if warm else "",
+            checkpoint=warm.checkpoint if warm else "",
+            draining=self.draining,
+            silent=self.silent,
+        )
+
+    def heartbeat(self) -> Heartbeat | None:
+        if self.hello is None or not self.fresh:
+            return None
+        last = self.last
+        return Heartbeat(
+            session=self.hello.session,
+            state=self.state,
+            doing=last.busy if last else "",
+            waiting=last.waiting if last else 0,
+            checkpoint=last.warm.checkpoint if last else "",
+        )

@@ -34,6 +34,7 @@ class ApiSettings(DepotSettings):
     api_host: str = Field("127.0.0.1", description="Address that the API listens on.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port that the API listens on.")
     max_campaign_renders: int = Field(10_000_000, ge=1, description="More renders in one campaign are refused.")
+    shard_seconds: float = Field(30, gt=0, description="GPU seconds that a shard should take.")
 
 
 class SchedulerSettings(DepotSettings):
@@ -68,7 +69,6 @@ class SchedulerSettings(DepotSettings):
     )
     leader_ttl: Duration = Field(timedelta(seconds=15), description="A leader unheard of for this long is replaced.")
     tick: Duration = Field(timedelta(milliseconds=500), description="Time between two plans.")
-    shard_seconds: float = Field(30, gt=0, description="GPU seconds that a shard should take.")
     link_ttl: Duration = Field(timedelta(hours=2), description="How long the links in an order are good for.")
 
 

@@ -45,7 +45,15 @@ def submit(
     With an `Idempotency-Key`, the same body gives the same campaign again (200, `Idempotent-Replayed: true`).
     """
     limit = ctx.settings.max_campaign_renders
-    submitted = submit_campaign(ctx.store, ctx.clock, team, spec, idempotency_key=key, max_renders=limit)
+    submitted = submit_campaign(
+        ctx.store,
+        ctx.clock,
+        team,
+        spec,
+        idempotency_key=key,
+        max_renders=limit,
+        shard_seconds=ctx.settings.shard_seconds,
+    )
     return _answer(ctx, team, response, submitted)
 
 
@@ -94,6 +102,7 @@ def retry(response: Response, ctx: Ctx, team: Team, key: IdempotencyKey, campaig
         CampaignId(read("cmp", campaign)),
         idempotency_key=key,
         max_renders=ctx.settings.max_campaign_renders,
+        shard_seconds=ctx.settings.shard_seconds,
     )
     return _answer(ctx, team, response, submitted)
 

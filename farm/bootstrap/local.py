@@ -78,7 +78,8 @@ def down(data: Path, *, on_step: Say) -> bool:
     farm = EmbeddedFarm(data)
     ran = any(farm.running().values())
     if ran:
-        on_step(f"Ending the farm in {farm.data}")
+        ports = ", ".join(f"{name} {farm.state.ports[name]}" for name in _SHOWN if name in farm.state.ports)
+        on_step(f"Ending the farm in {farm.data} (ports: {ports})")
     farm.down()
     return ran
 

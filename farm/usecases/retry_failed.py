@@ -13,7 +13,7 @@ from farm.core.records import NewCampaign
 from farm.core.shard import cut
 from farm.ports import ApiStore, Clock
 from farm.usecases.resolve import Faults
-from farm.usecases.submit_campaign import SHARD_SECONDS, Submitted, check_room, measured_seconds, save
+from farm.usecases.submit_campaign import Submitted, check_room, measured_seconds, save
 
 
 def retry_failed(
@@ -24,7 +24,7 @@ def retry_failed(
     *,
     idempotency_key: str | None,
     max_renders: int,
-    shard_seconds: float = SHARD_SECONDS,
+    shard_seconds: float,
 ) -> Submitted:
     """Raises `Conflict` when nothing failed or it still runs, `BadRequest` when the team has no room."""
     child = CampaignId(mint(clock.now(), clock.random_bits()))

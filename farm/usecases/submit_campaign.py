@@ -15,9 +15,6 @@ from farm.usecases.resolve import Faults, load_known, renders_in, resolve
 from schemas.campaign import CampaignSpec
 from schemas.recipe import Recipe
 
-SHARD_SECONDS = 30.0
-"""GPU seconds that a shard should take."""
-
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
@@ -33,7 +30,7 @@ def submit_campaign(
     *,
     idempotency_key: str | None,
     max_renders: int,
-    shard_seconds: float = SHARD_SECONDS,
+    shard_seconds: float,
 ) -> Submitted:
     """Raises `BadRequest` with all faults, `KeyReused`."""
     now = clock.now()

@@ -1,0 +1,662 @@
+"""What `SchedulerStore` and `SchedulerTx` promise."""
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from farm.core.errors import LeadershipLost
+from farm.core.ids import CampaignId, Ordinal, RendererName, Session, ShardId, TeamId, mint
+from farm.core.lease import Leadership
+from farm.core.placement import Placed
+from farm.core.plan import Held, Reclaim, Release
+from farm.core.records import CampaignCounts, Heartbeat, NewCampaign, NewShard
+from farm.core.settle import ShardRow
+from farm.core.shard import ordinals_of
+from farm.ports import ApiStore, SchedulerStore, SchedulerTx
+from farm.store.operators import migrate
+from farm.store.postgres import PostgresStore
+from farm.usecases.reclaim_shards import reclaim_shards
+from farm.usecases.settle_reports import From, Tally, settle_reports
+from schemas.campaign import Block, CampaignSpec, CampaignState, ResolvedCampaign, SourceEntry
+from schemas.report import Failure, FailureKind, Hello, Published, RenderReport, RowReport, Seconds, Tried
+from tests.support.parts import Database, DatabaseServer
+from tests.unit.core.samples import block
+from tests.unit.core.samples import campaign as resolved_campaign
+
+OURS, THEIRS = TeamId(1), TeamId(2)
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TTL = timedelta(minutes=5)
+OVER = timedelta(seconds=-1)
+RENDERER = RendererName("farm/a/1/0")
+
+
+def resolved_in(tx: SchedulerTx, campaign: CampaignId) -> ResolvedCampaign:
+    return tx.resolved(campaign)
+
+
+@dataclass
+class Farm:
+    """Both sides of one store, and the verbs that tests are made of."""
+
+    api: ApiStore
+    store: SchedulerStore
+    superuser: str
+    leadership: Leadership
+
+    def submit(self, number: int = 1, *, renders: int = 10, width: int = 5, team: TeamId = OURS) -> CampaignId:
+        spec = CampaignSpec(
+            name="Shoes", blocks=(Block(sources=(SourceEntry(source="src_" + "0" * 64),), styles=("noir",)),)
+        )
+        resolved = resolved_campaign(block(variants=renders))
+        campaign = CampaignId(mint(NOW, number))
+        new = NewCampaign(campaign, spec.name, f"key {number}", "hash", spec, resolved, renders, 50, None)
+        cut = [
+            NewShard(Ordinal(lo), Ordinal(min(lo + width, renders)), "engine", "0" * 64, 0.5)
+            for lo in range(0, renders, width)
+        ]
+        with self.api.as_team(team) as tx:
+            assert tx.insert_campaign(new, cut) is not None
+        return campaign
+
+    def move(self, campaign: CampaignId, frm: CampaignState, to: CampaignState) -> None:
+        with self.api.as_team(OURS) as tx:
+            assert tx.move(campaign, frm=[frm], to=to)
+
+    def state(self, campaign: CampaignId) -> CampaignState:
+        with self.api.as_team(OURS) as tx:
+            return tx.campaign(campaign).state
+
+    def counts(self, campaign: CampaignId) -> CampaignCounts:
+        with self.api.as_team(OURS) as tx:
+            return tx.counts([campaign])[campaign]
+
+    def events(self, kind: str) -> list[dict[str, object]]:
+        with self.api.as_team(OURS) as tx:
+            return [event.data for event in tx.events(after=0, limit=1000) if event.kind == kind]
+
+    def greet(self, name: RendererName = RENDERER, session: str | None = None, ttl: timedelta = TTL) -> Session:
+        hello = Hello(
+            name=name,
+            session=session or str(uuid.uuid4()),
+            node="n",
+            pid=1,
+            gpu="H100",
+            numerics="H100 torch",
+            epoch=1,
+            holds=(),
+        )
+        with self.store.as_scheduler(self.leadership) as tx:
+            tx.greet(hello, ttl)
+        return Session(hello.session)
+
+    def waiting(self) -> list[ShardId]:
+        with self.store.as_scheduler(self.leadership) as tx:
+            return [shard.shard for shard in tx.waiting(1000)[0]]
+
+    def take(self, session: Session, shards: Sequence[ShardId] | None = None) -> list[ShardRow]:
+        """Leases all that wait, or those that are named."""
+        placed = [Placed(shard, RENDERER, session) for shard in (self.waiting() if shards is None else shards)]
+        with self.store.as_scheduler(self.leadership) as tx:
+            found = tx.take(placed)
+        assert all(place.session == session for _, place in found)
+        return sorted((shard for shard, _ in found), key=lambda shard: shard.id)
+
+    def held(self) -> list[Held]:
+        with self.store.as_scheduler(self.leadership) as tx:
+            return tx.held()
+
+    def settle(self, shard: ShardRow, rows: Sequence[RowReport]) -> Tally:
+        report = RenderReport(seq=1, shard=shard.id, fence=shard.fence or "", epoch=1, rows=tuple(rows))
+        with self.store.as_scheduler(self.leadership) as tx:
+            return settle_reports(tx, [From(RENDERER, "H100", [report])], resolved_in)
+
+    def end(self, decision: type[Reclaim] | type[Release]) -> None:
+        """Ends every lease there is."""
+        decisions = [decision(held) for held in self.held()]
+        with self.store.as_scheduler(self.leadership) as tx:
+            reclaim_shards(tx, decisions)
+
+
+@pytest.fixture(scope="session")
+def scheduler_tables(postgres: DatabaseServer) -> Iterator[Database]:
+    """A database with the tables and two teams, to be copied."""
+    template = postgres.fresh_database()
+    migrate(template.owner)
+    with psycopg.connect(template.superuser) as connection:
+        connection.execute("INSERT INTO team (team_id, name) VALUES (1, 'ours'), (2, 'theirs')")
+    yield template
+    postgres.drop(template)
+
+
+@pytest.fixture(params=["postgres"])
+def farm(postgres: DatabaseServer, scheduler_tables: Database) -> Iterator[Farm]:
+    database = postgres.fresh_database(template=scheduler_tables.name)
+    api, store = PostgresStore(database.api, pool=2), PostgresStore(database.scheduler, pool=4)
+    leadership = store.elect("first", TTL)
+    assert leadership is not None
+    yield Farm(api, store, database.superuser, leadership)
+    api.close()
+    store.close()
+    postgres.drop(database)
+
+
+def good(shard: ShardRow, ordinal: int, *, fingerprint: str = "", try_: int = 1) -> RowReport:
+    key = f"outputs/{shard.campaign}/{ordinal}-{try_}/picture.png"
+    return RowReport(
+        ordinal=ordinal,
+        tried=Tried.SUCCEEDED,
+        fingerprint=fingerprint or f"{shard.campaign * 10_000 + ordinal:064x}",
+        picture=Published(key=key, sha256="a" * 64, bytes=9, width=64, height=48, format="png"),
+        seconds=Seconds(load=1.0, denoise=3.0),
+    )
+
+
+def bad(ordinal: int, kind: FailureKind) -> RowReport:
+    failure = Failure(kind=kind, code="it_broke", detail="It broke.")
+    return RowReport(ordinal=ordinal, tried=Tried.FAILED, fingerprint=f"{ordinal:064x}", failure=failure)
+
+
+def back(ordinal: int) -> RowReport:
+    return RowReport(ordinal=ordinal, tried=Tried.HANDED_BACK, fingerprint=f"{ordinal:064x}")
+
+
+def all_good(shard: ShardRow) -> list[RowReport]:
+    return [good(shard, ordinal) for ordinal in ordinals_of(shard.todo)]
+
+
+# leading
+
+
+def test_one_leads_until_its_time_is_over_and_every_leader_has_a_higher_epoch(farm: Farm) -> None:
+    assert farm.leadership.epoch == 1
+    assert farm.store.elect("second", TTL) is None
+    assert farm.store.renew(farm.leadership, OVER)
+    second = farm.store.elect("second", TTL)
+    assert second is not None
+    assert second.epoch == 2
+    assert not farm.store.renew(farm.leadership, TTL)
+    assert farm.store.renew(second, TTL)
+    farm.store.resign(farm.leadership)  # of a former leader: nothing happens
+    assert farm.store.elect("third", TTL) is None
+    farm.store.resign(second)
+    third = farm.store.elect("third", TTL)
+    assert third is not None
+    assert third.epoch == 3
+
+
+def test_a_leadership_that_ran_out_cannot_be_renewed(farm: Farm) -> None:
+    assert farm.store.renew(farm.leadership, OVER)
+    assert not farm.store.renew(farm.leadership, TTL)
+
+
+def test_a_transaction_of_an_old_epoch_is_refused_before_it_begins(farm: Farm) -> None:
+    farm.store.resign(farm.leadership)
+    with farm.store.as_scheduler(farm.leadership) as tx:  # nobody else has begun yet
+        tx.now()
+    assert farm.store.elect("second", TTL) is not None
+    with pytest.raises(LeadershipLost), farm.store.as_scheduler(farm.leadership):
+        pytest.fail("an old leader was let in")
+
+
+def test_a_takeover_waits_for_the_transaction_of_the_old_leader(farm: Farm) -> None:
+    """Else a write of the old leader could follow the first look of the new one."""
+    farm.store.renew(farm.leadership, OVER)
+    with ThreadPoolExecutor(1) as pool:
+        with farm.store.as_scheduler(farm.leadership) as tx:
+            election = pool.submit(farm.store.elect, "second", TTL)
+            with pytest.raises(TimeoutError):
+                election.result(0.3)
+            tx.now()
+        assert election.result(20) is not None
+
+
+def test_only_one_of_many_who_stand_is_elected(farm: Farm) -> None:
+    farm.store.resign(farm.leadership)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: farm.store.elect(f"holder {n}", TTL), range(4)))
+    assert [leadership.epoch for leadership in found if leadership is not None] == [2]
+
+
+# leasing
+
+
+def test_a_shard_is_leased_once_under_a_fence_of_its_own(farm: Farm) -> None:
+    campaign, session = farm.submit(renders=20), farm.greet()
+    shards = farm.waiting()
+    taken = farm.take(session)
+    assert [shard.id for shard in taken] == shards
+    assert [shard.todo for shard in taken] == [((0, 5),), ((5, 10),), ((10, 15),), ((15, 20),)]
+    assert len({shard.fence for shard in taken}) == 4
+    assert {shard.state for shard in taken} == {"leased"}
+    assert farm.take(session, shards) == []
+    assert farm.waiting() == []
+    assert [(held.shard, held.session, held.expired, held.ended, held.cancelled) for held in farm.held()] == [
+        (shard, session, False, False, False) for shard in shards
+    ]
+    assert farm.counts(campaign).running == 20
+
+
+def test_two_who_take_the_same_shards_share_them(farm: Farm) -> None:
+    farm.submit(renders=40, width=1)
+    sessions = [farm.greet(RendererName(f"farm/a/1/{n}")) for n in range(2)]
+    shards = farm.waiting()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda session: farm.take(session, shards), sessions)
+    assert sorted([shard.id for shard in (*first, *second)]) == shards
+
+
+def test_a_paused_campaign_is_neither_shown_nor_leased(farm: Farm) -> None:
+    campaign, session = farm.submit(), farm.greet()
+    shards = farm.waiting()
+    farm.move(campaign, CampaignState.ACTIVE, CampaignState.PAUSED)
+    assert farm.waiting() == []
+    assert farm.take(session, shards) == []
+    farm.move(campaign, CampaignState.PAUSED, CampaignState.ACTIVE)
+    assert len(farm.take(session, shards)) == 2
+
+
+def test_nothing_is_leased_to_a_session_that_is_unknown_over_or_unheard_of(farm: Farm) -> None:
+    farm.submit()
+    ended = farm.greet()
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        tx.end_sessions([ended])
+    silent = farm.greet(RendererName("farm/a/1/1"), ttl=OVER)
+    for session in (ended, silent, Session(str(uuid.uuid4()))):
+        assert farm.take(session) == []
+
+
+def test_only_the_heads_of_each_queue_are_shown_and_all_are_counted(farm: Farm) -> None:
+    farm.submit(1, renders=20, width=1)
+    farm.submit(2, renders=20, width=1, team=THEIRS)
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        found, total = tx.waiting(3)
+    assert total == 40
+    assert [shard.shard for shard in found] == [1, 2, 3, 21, 22, 23]
+    assert {shard.seconds for shard in found} == {0.5}
+    assert all(shard.waited >= 0 for shard in found)
+
+
+def test_depths_are_in_shards_renders_and_gpu_seconds(farm: Farm) -> None:
+    farm.submit(renders=20)
+    farm.take(farm.greet(), farm.waiting()[:1])
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        found = {depth.state: (depth.shards, depth.renders, depth.gpu_seconds) for depth in tx.depths()}
+    assert found == {"ready": (3, 15, 7.5), "leased": (1, 5, 2.5)}
+
+
+# renderer sessions
+
+
+def test_a_new_session_ends_the_former_ones_of_its_name(farm: Farm) -> None:
+    farm.submit()
+    former, other = farm.greet(), farm.greet(RendererName("farm/a/1/1"))
+    first, second = farm.waiting()
+    farm.take(former, [first])
+    farm.take(other, [second])
+    newer = farm.greet()
+    assert {held.session: held.ended for held in farm.held()} == {former: True, other: False}
+    assert farm.take(newer, []) == []
+
+
+def test_a_lease_expires_with_its_session_and_one_heartbeat_renews_all(farm: Farm) -> None:
+    farm.submit()
+    session = farm.greet()
+    farm.take(session)
+    farm.greet(session=session, ttl=OVER)
+    assert [held.expired for held in farm.held()] == [True, True]
+    beat = Heartbeat(session=session, state="busy", doing="render", waiting=3, checkpoint="c")
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        tx.heartbeat([beat], TTL)
+    assert [held.expired for held in farm.held()] == [False, False]
+    with farm.api.as_team(OURS) as team:
+        (row,) = team.renderers()
+    assert (row.state, row.doing, row.waiting, row.shards) == ("busy", "render", 3, 2)
+
+
+def test_a_session_that_was_given_up_too_early_lives_again_once_it_speaks(farm: Farm) -> None:
+    farm.submit()
+    session = farm.greet()
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        tx.end_sessions([session])
+    assert farm.take(session) == []
+    farm.greet(session=session)
+    assert len(farm.take(session)) == 2
+
+
+# settling
+
+
+def test_a_settled_shard_leaves_outcomes_counts_and_a_finished_campaign(farm: Farm) -> None:
+    campaign = farm.submit()
+    first, second = farm.take(farm.greet())
+    tally = farm.settle(first, all_good(first))
+    assert (tally.succeeded, tally.failed, tally.unwanted) == (5, 0, [])
+    assert farm.state(campaign) == CampaignState.ACTIVE
+    farm.settle(second, [*all_good(second)[:4], bad(9, FailureKind.BAD_SOURCE)])
+    assert farm.state(campaign) == CampaignState.DONE
+    counts = farm.counts(campaign)
+    assert (counts.succeeded, counts.failed, counts.queued, counts.running) == (9, 1, 0, 0)
+    with farm.api.as_team(OURS) as tx:
+        outcomes = tx.outcomes(campaign, 0, 10)
+        assert tx.campaign(campaign).finished_at is not None
+    assert [(row.ordinal, row.outcome) for row in outcomes] == [(n, "succeeded") for n in range(9)] + [(9, "failed")]
+    assert (outcomes[0].sha256, outcomes[0].bytes, outcomes[0].reused) == ("a" * 64, 9, False)
+    assert (outcomes[9].code, outcomes[9].detail, outcomes[9].key) == ("it_broke", "It broke.", None)
+    assert farm.events("renders.settled") == [
+        {"succeeded": [[0, 5]], "failed": []},
+        {"succeeded": [[5, 9]], "failed": [[9, 10]]},
+    ]
+    assert farm.events("campaign.state") == [{"state": "done"}]
+
+
+def test_a_report_that_comes_twice_changes_nothing(farm: Farm) -> None:
+    campaign = farm.submit(renders=5)
+    (shard,) = farm.take(farm.greet())
+    rows = [*all_good(shard)[:3], bad(3, FailureKind.ENGINE), back(4)]
+    farm.settle(shard, rows)
+    before = (farm.counts(campaign), farm.events("renders.settled"), len(farm.waiting()))
+    tally = farm.settle(shard, rows)
+    assert (tally.succeeded, tally.failed, tally.retried, tally.refused) == (0, 0, [], 0)
+    assert (farm.counts(campaign), farm.events("renders.settled"), len(farm.waiting())) == before
+
+
+def test_a_report_under_an_old_fence_is_refused_and_its_pictures_are_nobodys(farm: Farm) -> None:
+    campaign, session = farm.submit(renders=5), farm.greet()
+    (old,) = farm.take(session)
+    farm.end(Release)
+    (new,) = farm.take(session)
+    assert new.fence != old.fence
+    tally = farm.settle(old, all_good(old))
+    assert (tally.succeeded, tally.refused) == (0, 5)
+    assert len(tally.unwanted) == 5
+    assert farm.counts(campaign).running == 5
+    assert tally.ended == {(old.id, old.fence)}, "the same shard under its new fence goes on"
+    assert farm.settle(new, all_good(new)).succeeded == 5
+
+
+def test_a_late_report_counts_until_somebody_else_takes_the_shard(farm: Farm) -> None:
+    campaign = farm.submit(renders=5)
+    (shard,) = farm.take(farm.greet())
+    farm.end(Reclaim)
+    assert farm.waiting() == [shard.id]
+    assert farm.settle(shard, all_good(shard)[:2]).succeeded == 2
+    assert farm.waiting() == [shard.id]
+    (rest,) = farm.take(farm.greet())
+    assert (rest.todo, rest.lost) == (((2, 5),), 1)
+    assert farm.settle(rest, all_good(rest)).succeeded == 3
+    assert farm.state(campaign) == CampaignState.DONE
+
+
+def test_an_outcome_never_changes(farm: Farm) -> None:
+    campaign = farm.submit(renders=5)
+    (shard,) = farm.take(farm.greet())
+    farm.settle(shard, [good(shard, 0)])
+    farm.settle(shard, [good(shard, 0, try_=2), bad(0, FailureKind.BAD_SOURCE)])
+    with farm.api.as_team(OURS) as tx:
+        (row,) = tx.outcomes(campaign, 0, 5)
+    assert row.key == f"outputs/{campaign}/0-1/picture.png"
+
+
+def test_of_two_pictures_with_one_fingerprint_the_first_is_kept(farm: Farm) -> None:
+    campaign, session = farm.submit(), farm.greet()
+    first, second = farm.take(session)
+    same = "f" * 64
+    tally = farm.settle(first, [good(first, 0, fingerprint=same), good(first, 1, fingerprint=same)])
+    (kept,) = {f"outputs/{campaign}/{n}-1/picture.png" for n in (0, 1)} - set(tally.unwanted)
+    assert len(tally.unwanted) == 1
+    later = farm.settle(second, [good(second, 5, fingerprint=same)])
+    assert later.unwanted == [f"outputs/{campaign}/5-1/picture.png"]
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        assert tx.keys_in_use([kept, *tally.unwanted, *later.unwanted]) == {kept}
+        assert list(tx.pictures(OURS, [same, "e" * 64])) == [same]
+        assert tx.pictures(THEIRS, [same]) == {}
+    with farm.api.as_team(OURS) as team:
+        assert [row.key for row in team.outcomes(campaign, 0, 10)] == [kept] * 3
+
+
+def test_retries_wait_in_a_child_until_their_time_and_hand_backs_do_not(farm: Farm) -> None:
+    campaign, session = farm.submit(renders=5), farm.greet()
+    (shard,) = farm.take(session)
+    tally = farm.settle(shard, [good(shard, 0), bad(1, FailureKind.ENGINE), bad(2, FailureKind.ENGINE), back(3)])
+    assert (tally.retried, tally.handed_back) == ([FailureKind.ENGINE] * 2, 1)
+    (child,) = farm.waiting()
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        locked = tx.lock([shard.id, child, ShardId(child - 1), ShardId(child + 1)])
+        delay = _one(farm, "SELECT ready_at - clock_timestamp() FROM shard WHERE tries = 1")
+    found = {row.todo: (row.tries, row.state) for row in locked.values()}
+    assert found == {((4, 5),): (0, "leased"), ((3, 4),): (0, "ready"), ((1, 3),): (1, "ready")}
+    assert timedelta() < delay <= timedelta(seconds=2)
+    counts = farm.counts(campaign)
+    assert (counts.succeeded, counts.running, counts.queued) == (1, 1, 3)
+    assert _one(farm, "SELECT array_agg(ordinal ORDER BY ordinal) FROM attempt") == [1, 2]
+    assert _one(farm, "SELECT DISTINCT renderer FROM attempt") == RENDERER
+    assert farm.state(campaign) == CampaignState.ACTIVE, "retries are still to come"
+
+
+def test_what_renders_cost_is_learned_without_their_loading(farm: Farm) -> None:
+    farm.submit(renders=5)
+    (shard,) = farm.take(farm.greet())
+    farm.settle(shard, all_good(shard))
+    with farm.api.as_team(OURS) as tx:
+        (cost,) = tx.step_seconds().values()
+    assert cost == pytest.approx(3.0)  # strength 0.01 of 30 steps is one
+    with farm.store.as_scheduler(farm.leadership) as scheduler:
+        scheduler.learn(OURS, "engine", step_seconds=1.0, renders=5)
+        scheduler.learn(THEIRS, "engine", step_seconds=9.0, renders=5)
+    with farm.api.as_team(OURS) as tx:
+        assert tx.step_seconds() == {"engine": pytest.approx(2.0)}
+
+
+# losing, cancelling
+
+
+def test_a_shard_that_loses_renderers_is_halved_down_to_the_one_that_is_given_up(farm: Farm) -> None:
+    campaign = farm.submit(renders=4, width=4)
+    widths = []
+    for _ in range(8):
+        shards = farm.take(farm.greet())
+        widths.append(sorted(len(ordinals_of(shard.todo)) for shard in shards))
+        farm.end(Reclaim)
+    assert widths == [[4], [4], [4], [2, 2], [1, 1, 1, 1], [1, 1, 1, 1], [], []]
+    assert farm.state(campaign) == CampaignState.DONE
+    with farm.api.as_team(OURS) as tx:
+        assert [(row.outcome, row.code) for row in tx.outcomes(campaign, 0, 4)] == [("failed", "renderer_died")] * 4
+
+
+def test_a_lease_that_was_settled_or_taken_over_meanwhile_is_left_alone(farm: Farm) -> None:
+    farm.submit()
+    session = farm.greet()
+    first, _ = farm.take(session)
+    decisions = [Reclaim(held) for held in farm.held()]
+    farm.settle(first, all_good(first))
+    farm.end(Release)
+    (again,) = farm.take(session)
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        assert reclaim_shards(tx, decisions).expired == 0
+    assert [(held.shard, held.fence) for held in farm.held()] == [(again.id, again.fence)]
+
+
+def test_a_cancelled_campaign_ends_once_no_renderer_holds_anything_of_it(farm: Farm) -> None:
+    campaign, session = farm.submit(renders=15), farm.greet()
+    shard, other = farm.take(session, farm.waiting()[:2])
+    farm.move(campaign, CampaignState.ACTIVE, CampaignState.CANCELLING)
+    assert farm.waiting() == []
+    assert [held.cancelled for held in farm.held()] == [True, True]
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        assert tx.finish_cancelled() == 0
+    farm.settle(shard, [good(shard, 0), bad(1, FailureKind.ENGINE), *(back(n) for n in (2, 3, 4))])
+    farm.end(Reclaim)
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        assert tx.finish_cancelled() == 1
+        assert tx.finish_cancelled() == 0
+    assert farm.state(campaign) == CampaignState.CANCELLED
+    counts = farm.counts(campaign)
+    assert (counts.succeeded, counts.cancelled, counts.queued, counts.running) == (1, 14, 0, 0)
+    assert farm.events("campaign.state") == [{"state": "cancelling"}, {"state": "cancelled"}]
+    # A last report from the renderer that was lost: what it finished counts, what it did not makes nothing ready again.
+    tally = farm.settle(other, [good(other, 5), bad(6, FailureKind.ENGINE), back(7)])
+    assert tally.succeeded == 1
+    counts = farm.counts(campaign)
+    assert (counts.succeeded, counts.cancelled, counts.queued) == (2, 13, 0)
+    assert farm.state(campaign) == CampaignState.CANCELLED
+
+
+def test_what_the_api_had_to_skip_is_cancelled_at_the_next_tick(farm: Farm) -> None:
+    campaign = farm.submit()
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        locked = tx.lock(farm_waiting := [shard.shard for shard in tx.waiting(9)[0]])
+        assert len(locked) == len(farm_waiting) == 2
+        farm.move(campaign, CampaignState.ACTIVE, CampaignState.CANCELLING)
+    assert farm.counts(campaign).queued == 10
+    assert farm.take(farm.greet(), list(locked)) == []
+    with farm.store.as_scheduler(farm.leadership) as tx:
+        assert tx.finish_cancelled() == 1
+    assert farm.counts(campaign).cancelled == 10
+    assert farm.state(campaign) == CampaignState.CANCELLED
+
+
+def test_a_failed_transaction_leaves_nothing_behind(farm: Farm) -> None:
+    campaign, session = farm.submit(), farm.greet()
+
+    def take_and_fail() -> None:
+        with farm.store.as_scheduler(farm.leadership) as tx:
+            for shard, _ in tx.take([Placed(s, RENDERER, session) for s in (ShardId(1), ShardId(2))]):
+                report = RenderReport(
+                    seq=1, shard=shard.id, fence=shard.fence or "", epoch=1, rows=tuple(all_good(shard))
+                )
+                settle_reports(tx, [From(RENDERER, "H100", [report])], resolved_in)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        take_and_fail()
+    assert (farm.counts(campaign).queued, farm.held(), farm.events("renders.settled")) == (10, [], [])
+
+
+# several at once
+
+
+def test_events_are_gapless_and_a_reader_who_follows_them_misses_none(farm: Farm) -> None:
+    farm.submit(renders=40, width=1)
+    halves = farm.take(farm.greet())
+    done, seen = threading.Event(), list[int]()
+
+    def write(mine: Sequence[ShardRow]) -> None:
+        for shard in mine:
+            farm.settle(shard, all_good(shard))
+
+    def read() -> None:
+        last = False
+        while not last:
+            last = done.is_set()  # and then one more look
+            with farm.api.as_team(OURS) as tx:
+                seen.extend(event.id for event in tx.events(after=seen[-1] if seen else 0, limit=100))
+
+    with ThreadPoolExecutor(3) as pool:
+        reader = pool.submit(read)
+        writers = [pool.submit(write, halves[n::2]) for n in range(2)]
+        try:
+            for writer in writers:
+                writer.result(60)
+        finally:
+            done.set()
+        reader.result(60)
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) >= 41  # submitted, and forty times settled
+
+
+def test_two_who_claim_and_settle_at_once_lose_and_double_nothing(farm: Farm) -> None:
+    campaign = farm.submit(renders=120, width=3)
+    farm.submit(2, renders=30, width=3)
+    shards = farm.waiting()
+
+    def work(number: int) -> int:
+        session, settled = farm.greet(RendererName(f"farm/a/1/{number}")), 0
+        order = shards[number:] + shards[:number]
+        for at in range(0, len(order), 4):
+            for shard in farm.take(session, order[at : at + 4]):
+                rows = all_good(shard)
+                settled += farm.settle(shard, rows[:2]).succeeded
+                settled += farm.settle(shard, rows).succeeded
+        return settled
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(work, range(2))) == 150
+    for one, renders in ((campaign, 120), (CampaignId(mint(NOW, 2)), 30)):
+        counts = farm.counts(one)
+        assert (counts.succeeded, counts.queued, counts.running) == (renders, 0, 0)
+    assert _one(farm, "SELECT count(*) FROM outcome") == _one(farm, "SELECT count(*) FROM picture") == 150
+
+
+# plans, of PostgreSQL's kind
+
+
+@pytest.fixture
+def crowded(farm: Farm) -> Farm:
+    """20,000 ready shards in 20 campaigns, some of them in several ranges."""
+    with psycopg.connect(farm.superuser) as connection:
+        connection.execute("""
+            INSERT INTO campaign (campaign_id, team_id, name, submit_key, submit_hash, spec, resolved, renders, priority)
+            SELECT n, 1, 'c', 'k' || n, 'h', '{}', '{}', 50000, 50 FROM generate_series(1, 20) n""")
+        connection.execute("""
+            INSERT INTO shard (team_id, campaign_id, engine_key, checkpoint, priority, todo, renders, seconds)
+            SELECT 1, 1 + n / 1000, 'engine ' || n % 7, 'c', 50,
+                   int8multirange(int8range(n % 1000 * 50, n % 1000 * 50 + 50)), 50, 0.5
+              FROM generate_series(0, 19999) n""")
+        connection.execute("""
+            INSERT INTO renderer (session, name, state, expires_at)
+            SELECT gen_random_uuid(), 'farm/a/1/' || n, 'idle', now() + interval '1 hour' FROM generate_series(1, 200) n""")
+    with psycopg.connect(farm.superuser, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+    return farm
+
+
+def _scans(farm: Farm, statement: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """(kind of scan, index or table) of every scan of `shard`, as PostgreSQL plans it."""
+    from sqlalchemy import text
+
+    from farm.store.postgres import connect
+
+    engine = connect(farm.superuser, pool=1)
+    with engine.begin() as connection:
+        plan = connection.execute(text(f"EXPLAIN (FORMAT JSON) {statement}"), values).scalar_one()
+    engine.dispose()
+    found, left = [], [(plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]]
+    while left:
+        node = left.pop()
+        left += node.get("Plans", [])
+        if node.get("Relation Name") == "shard" or node["Node Type"] == "Bitmap Index Scan":
+            found.append((node["Node Type"], node.get("Index Name", "")))
+    return [scan for scan in found if scan[0] != "Bitmap Heap Scan" and scan[0] != "ModifyTable"]
+
+
+def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> None:
+    from farm.store import sql, team_sql
+
+    session = _one(crowded, "SELECT session::text FROM renderer LIMIT 1")
+    statements: list[tuple[Any, dict[str, Any], str]] = [
+        (sql.TAKE, {"shards": [7, 12_000, 19_999], "sessions": [session] * 3}, "shard_pkey"),
+        (sql.LOCK, {"shards": [7, 12_000, 19_999]}, "shard_pkey"),
+        (team_sql.COUNTS, {"team": 1, "campaigns": [3, 4]}, "shard_campaign"),
+        (team_sql.OPEN_RANGES, {"team": 1, "campaign": 3, "lo": 100, "hi": 200}, "shard_campaign"),
+    ]
+    for statement, values, index in statements:
+        scans = _scans(crowded, str(statement), values)
+        assert scans, statement
+        assert {name for _, name in scans} == {index}, (str(statement), scans)
+
+
+def _one(farm: Farm, statement: str) -> Any:
+    with psycopg.connect(farm.superuser) as connection:
+        row = connection.execute(statement).fetchone()  # type: ignore[call-overload]  # a str, not a literal
+    assert row is not None
+    return row[0]
+
+

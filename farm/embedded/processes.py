@@ -108,6 +108,7 @@ class Child:
             psutil.wait_procs([process], timeout=self.grace.total_seconds())
         self._kill_rest(time.monotonic() + 10)
         self._pid_file.unlink(missing_ok=True)
+        _children[:] = [child for child in _children if child.poll() is None]  # what ended is let go of
 
     def log_tail(self, lines: int = 15) -> str:
         try:

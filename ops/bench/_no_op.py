@@ -171,9 +171,9 @@ class NoOp:
             cache=CacheCounts(),
         ).model_dump_json()
 
-    def drop(self, ended: frozenset[ShardId]) -> None:
-        for shard in self.hands.keys() & ended:
-            del self.hands[shard]
+    def let_go(self) -> None:
+        """Of the shards of which every row is settled."""
+        self.hands = {shard: hand for shard, hand in self.hands.items() if hand.rows}
 
 
 @dataclass(slots=True)

@@ -183,7 +183,10 @@ def drain(bench: Bench, mode: Mode, renders: int, profile: cProfile.Profile | No
     while done < renders:
         if any(not mate.hands for mate in mates):
             claim(bench, mates, clock)
-        done += _settle(bench, mates, mode.rows, clock)
+        settled = _settle(bench, mates, mode.rows, clock)
+        if not settled:
+            raise RuntimeError(f"Stuck: {done} of {renders} renders are settled, and no report settles another.")
+        done += settled
     server_cpu = watch.cpu_seconds() - server_cpu
     figures = {
         "renders_per_second": renders / sum(clock.seconds.values()),
@@ -228,7 +231,7 @@ def _settle(bench: Bench, mates: Sequence[no_op.NoOp], rows: int, clock: Stopwat
     with clock.stage("settle"), bench.scheduler.as_scheduler(bench.leader) as tx:
         tally = settle_reports(tx, heard, bench.resolved_of)
     for mate in mates:
-        mate.drop(tally.ended)
+        mate.let_go()
     return tally.succeeded
 
 

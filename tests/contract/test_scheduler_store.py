@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from farm.core.errors import LeadershipLost
 from farm.core.ids import CampaignId, Ordinal, RendererName, Session, ShardId, TeamId, mint
@@ -21,8 +22,9 @@ from farm.core.records import CampaignCounts, Heartbeat, NewCampaign, NewShard
 from farm.core.settle import ShardRow
 from farm.core.shard import ordinals_of
 from farm.ports import ApiStore, SchedulerStore, SchedulerTx
+from farm.store import sql, team_sql
 from farm.store.operators import migrate
-from farm.store.postgres import PostgresStore
+from farm.store.postgres import PostgresStore, connect
 from farm.usecases.reclaim_shards import reclaim_shards
 from farm.usecases.settle_reports import From, Tally, settle_reports
 from schemas.campaign import Block, CampaignSpec, CampaignState, ResolvedCampaign, SourceEntry
@@ -603,7 +605,8 @@ def crowded(farm: Farm) -> Farm:
     """20,000 ready shards in 20 campaigns, some of them in several ranges."""
     with psycopg.connect(farm.superuser) as connection:
         connection.execute("""
-            INSERT INTO campaign (campaign_id, team_id, name, submit_key, submit_hash, spec, resolved, renders, priority)
+            INSERT INTO campaign
+              (campaign_id, team_id, name, submit_key, submit_hash, spec, resolved, renders, priority)
             SELECT n, 1, 'c', 'k' || n, 'h', '{}', '{}', 50000, 50 FROM generate_series(1, 20) n""")
         connection.execute("""
             INSERT INTO shard (team_id, campaign_id, engine_key, checkpoint, priority, todo, renders, seconds)
@@ -612,7 +615,8 @@ def crowded(farm: Farm) -> Farm:
               FROM generate_series(0, 19999) n""")
         connection.execute("""
             INSERT INTO renderer (session, name, state, expires_at)
-            SELECT gen_random_uuid(), 'farm/a/1/' || n, 'idle', now() + interval '1 hour' FROM generate_series(1, 200) n""")
+            SELECT gen_random_uuid(), 'farm/a/1/' || n, 'idle', now() + interval '1 hour'
+              FROM generate_series(1, 200) n""")
     with psycopg.connect(farm.superuser, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
     return farm
@@ -620,10 +624,6 @@ def crowded(farm: Farm) -> Farm:
 
 def _scans(farm: Farm, statement: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     """(kind of scan, index or table) of every scan of `shard`, as PostgreSQL plans it."""
-    from sqlalchemy import text
-
-    from farm.store.postgres import connect
-
     engine = connect(farm.superuser, pool=1)
     with engine.begin() as connection:
         plan = connection.execute(text(f"EXPLAIN (FORMAT JSON) {statement}"), values).scalar_one()
@@ -638,8 +638,6 @@ def _scans(farm: Farm, statement: str, values: dict[str, Any]) -> list[tuple[str
 
 
 def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> None:
-    from farm.store import sql, team_sql
-
     session = _one(crowded, "SELECT session::text FROM renderer LIMIT 1")
     statements: list[tuple[Any, dict[str, Any], str]] = [
         (sql.TAKE, {"shards": [7, 12_000, 19_999], "sessions": [session] * 3}, "shard_pkey"),
@@ -655,8 +653,6 @@ def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> N
 
 def _one(farm: Farm, statement: str) -> Any:
     with psycopg.connect(farm.superuser) as connection:
-        row = connection.execute(statement).fetchone()  # type: ignore[call-overload]  # a str, not a literal
+        row = connection.execute(statement).fetchone()
     assert row is not None
     return row[0]
-
-

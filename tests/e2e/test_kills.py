@@ -15,7 +15,7 @@ TOTAL = 2 * 2 * VARIANTS
 PATIENCE = timedelta(seconds=150)
 
 # Short shards, so that each kill finds several of them leased.
-ENV = {"FARM_SHARD_SECONDS": "0.5", "FARM_LEASE_TTL": "PT6S", "FARM_LEADER_TTL": "PT3S"}
+ENV = {"FARM_SHARD_SECONDS": "2", "FARM_LEASE_TTL": "PT6S", "FARM_LEADER_TTL": "PT3S"}
 
 
 @pytest.fixture(scope="module")

@@ -82,9 +82,7 @@ class Farm:
         return cluster
 
     def _renderer(self, name: RendererName) -> Renderer:
-        settings = RendererSettings(
-            name=name, engine="fake", batch=2, cache=self.cache, fake_seconds=0.0, io_threads=2
-        )
+        settings = RendererSettings(name=name, engine="fake", batch=2, cache=self.cache, fake_seconds=0.0, io_threads=2)
         return Renderer(settings, FakeEngine(batch=2, seconds=0.0, sleep=self.gate or (lambda _: None)))
 
     def scheduler(
@@ -158,7 +156,7 @@ class Farm:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database.superuser) as connection:
-            return connection.execute(statement).fetchall()  # type: ignore[call-overload,no-any-return]  # a str
+            return connection.execute(statement).fetchall()
 
     def check_every_picture(self, campaign: CampaignId, renders: int) -> None:
         """Each render has one outcome, whose objects exist and are what the row says."""
@@ -188,7 +186,7 @@ def migrated(postgres: DatabaseServer) -> Iterator[Database]:
 def farm(
     postgres: DatabaseServer, migrated: Database, s3: StoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Farm]:
-    monkeypatch.setattr("farm.loops.scheduler._COLLECT", timedelta(milliseconds=200))
+    monkeypatch.setattr("farm.loops.roster._COLLECT", timedelta(milliseconds=200))
     monkeypatch.setattr("farm.loops.scheduler._DEPOT_CHECK", 0.0)
     monkeypatch.setattr("farm.core.plan.SETTLE_GRACE", 0.5)
     database = postgres.fresh_database(template=migrated.name)
@@ -209,7 +207,11 @@ def _furnish(farm: Farm, folder: Path) -> None:
     with_parts = (farm.api, farm.depot, farm.clock, OURS)
     add_checkpoint(*with_parts, name="default", upload=folder / "checkpoint")
     add_lora(*with_parts, LoraCard(name="ink"), upload=folder / "lora")
-    for name, loras in (("anime", (StyleLora(lora="ink", scale=0.7),)), ("noir", (StyleLora(lora="ink"),)), ("plain", ())):
+    for name, loras in (
+        ("anime", (StyleLora(lora="ink", scale=0.7),)),
+        ("noir", (StyleLora(lora="ink"),)),
+        ("plain", ()),
+    ):
         add_style(*with_parts, StyleSpec(name=name, loras=loras, size="128x64", steps=10))
     for n in range(3):
         source, _ = upload_source(*with_parts, name=f"{n}.png", data=picture(40 * n, size=(96 + n, 64)))
@@ -323,10 +325,10 @@ def test_another_scheduler_takes_over_what_a_dead_one_left(farm: Farm) -> None:
     campaign, cluster = farm.submit(), farm.cluster()
     former = farm.scheduler(cluster, leader_ttl=timedelta(seconds=1))
     drive(former, lambda: farm.gate is not None and farm.gate.passes >= 2 and farm.counts(campaign).running >= 12)
-    old = former._mine
+    old = former._lead.mine
 
     successor = farm.scheduler(cluster)  # and no more turns of the former one
-    drive(successor, lambda: successor._leadership is not None)
+    drive(successor, lambda: successor._lead.held is not None)
     farm.gate.open.set()
     drive(successor, lambda: farm.state(campaign) == CampaignState.DONE)
     farm.check_every_picture(campaign, 36)
@@ -334,15 +336,15 @@ def test_another_scheduler_takes_over_what_a_dead_one_left(farm: Farm) -> None:
     assert len(list(farm.depot.list("outputs/"))) == 3 * 36
     assert farm.query("SELECT count(*) FROM renderer") == [(2,)], "its renderers were adopted"
 
-    assert successor._epoch == old.epoch + 1
+    assert successor._lead.mine.epoch == old.epoch + 1
     with pytest.raises(LeadershipLost), former._store.as_scheduler(old):
         pytest.fail("the former leader was let in")
-    former._next_renewal = former._monotonic() + 60  # it has slept, and does not know yet
+    former._lead._next_renewal = former._monotonic() + 60  # it has slept, and does not know yet
     former._next_tick = 0.0
     former.run_once()
-    assert former._leadership is None
+    assert former._lead.held is None
     former.run_once()
-    assert former._leadership is None, "it stands by"
+    assert former._lead.held is None, "it stands by"
 
 
 def test_after_a_cancel_nothing_new_is_rendered(farm: Farm) -> None:
@@ -408,7 +410,7 @@ class FailingDepot:
 def test_shards_wait_while_the_depot_is_down(farm: Farm) -> None:
     campaign, depot = farm.submit(), FailingDepot(farm.depot)
     depot.down = True
-    scheduler = farm.scheduler(farm.cluster(), depot=depot)  # type: ignore[arg-type]  # __getattr__ hides its methods
+    scheduler = farm.scheduler(farm.cluster(), depot=depot)
     turns(scheduler, 1.0)
     counts = farm.counts(campaign)
     assert (counts.queued, counts.running, farm.query("SELECT max(tries) FROM shard")) == (36, 0, [(0,)])
@@ -468,7 +470,7 @@ def test_a_database_that_fails_at_every_place_loses_nothing(farm: Farm) -> None:
     farm.stack.callback(store.close)
     flaky, cluster = FlakyStore(store), farm.cluster()
     campaign = farm.submit()
-    scheduler = farm.scheduler(cluster, store=flaky, leader_ttl=timedelta(seconds=3))  # type: ignore[arg-type]
+    scheduler = farm.scheduler(cluster, store=flaky, leader_ttl=timedelta(seconds=3))
     drive(scheduler, lambda: farm.state(campaign) == CampaignState.DONE)
     farm.check_every_picture(campaign, 36)
     assert {"_introduced", "_tick", "_look_up", "_dispatch", "_settle", "_act"} <= flaky.opened.keys()

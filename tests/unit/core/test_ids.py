@@ -10,7 +10,8 @@ from farm.core.errors import NotFound
 from farm.core.ids import CampaignId, first_of, mint, read, read_render, show, show_render
 
 NUMBERS = st.integers(0, 2**63 - 1)
-MOMENTS = st.datetimes(datetime(2025, 1, 1), datetime(2093, 12, 31), timezones=st.just(UTC))
+SPAN = datetime(2093, 12, 31, tzinfo=UTC) - datetime(2025, 1, 1, tzinfo=UTC)
+MOMENTS = st.timedeltas(timedelta(), SPAN).map(lambda age: datetime(2025, 1, 1, tzinfo=UTC) + age)
 
 
 @given(NUMBERS)
@@ -66,8 +67,16 @@ def test_a_render_id_is_read_as_it_was_shown(campaign: int, ordinal: int) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["", "rnd_0000000000005", "rnd_0000000000005_", "rnd_0000000000005_-1", "rnd_0000000000005_\u0665"]
-    + ["cmp_0000000000005_1", "rnd_0000000000005_1_2", "rnd_0000000000005_" + "1" * 19],
+    [
+        "",
+        "rnd_0000000000005",
+        "rnd_0000000000005_",
+        "rnd_0000000000005_-1",
+        "rnd_0000000000005_\u0665",
+        "rnd_0000000000005_1_2",
+        "rnd_0000000000005_" + "1" * 19,
+        "cmp_0000000000005_1",
+    ],
 )
 def test_what_is_no_render_id_is_not_found(text: str) -> None:
     with pytest.raises(NotFound):
@@ -85,4 +94,4 @@ def test_minted_ids_sort_by_age_and_fit_a_bigint(one: datetime, other: datetime,
 @given(MOMENTS, st.integers(0, 2**80))
 def test_a_partition_begins_below_every_id_of_its_moment(moment: datetime, bits: int) -> None:
     assert first_of(moment) <= mint(moment, bits)
-    assert first_of(moment) > mint(moment - timedelta(milliseconds=1), bits) or moment.year == 2025
+    assert first_of(moment) > mint(moment - timedelta(milliseconds=1), bits)

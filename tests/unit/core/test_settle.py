@@ -55,7 +55,7 @@ row_reports = st.builds(
     st.none() | st.sampled_from(FailureKind),
 )
 shards = st.builds(
-    lambda todo, **changes: shard_row(todo, **changes),
+    shard_row,
     ranges,
     tries=st.integers(0, 6),
     lost=st.integers(0, 9),

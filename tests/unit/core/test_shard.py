@@ -1,6 +1,7 @@
 """Cutting campaigns into shards, and shards into halves."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -75,7 +76,7 @@ def test_ranges_hold_exactly_their_ordinals_in_the_fewest_parts(numbers: set[int
     assert ordinals_of(found) == sorted(numbers)
     assert size_of(found) == len(numbers)
     assert all(lo < hi for lo, hi in found)
-    assert all(before[1] < after[0] for before, after in zip(found, found[1:], strict=False)), "neighbours are joined"
+    assert all(before[1] < after[0] for before, after in pairwise(found)), "neighbours are joined"
     assert all(contains(found, number) == (number in numbers) for number in range(-1, 62))
 
 

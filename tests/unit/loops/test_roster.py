@@ -1,0 +1,278 @@
+"""The renderers as the leader knows them, without a database."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from farm.core.errors import LeadershipLost, StoreDown
+from farm.core.ids import Epoch, RendererName
+from farm.core.lease import Leadership
+from farm.loops.lead import Lead
+from farm.loops.mate import Mate
+from farm.loops.roster import Roster
+from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, Silent
+from farm.telemetry import SchedulerMetrics
+from schemas.order import WIRE_MAJOR
+from schemas.report import CacheCounts, Collected, Hello, Offered, RenderReport, Warm
+
+ONE, TWO = RendererName("farm/a/1/0"), RendererName("farm/a/1/1")
+TTL = timedelta(seconds=30)
+
+
+@dataclass
+class World:
+    """Stands for fleet and store, and notes what is asked of them."""
+
+    existing: list[RendererName] = field(default_factory=lambda: [ONE, TWO])
+    going: frozenset[str] = frozenset()
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    now: float = 0.0
+    down: bool = False
+
+    # the fleet
+
+    def names(self) -> list[RendererName]:
+        return self.existing
+
+    def draining(self) -> frozenset[str]:
+        return self.going
+
+    def __getattr__(self, what: str) -> Any:
+        if what not in ("adopt", "collect", "drain", "retire", "greet"):
+            raise AttributeError(what)
+        return lambda *arguments: self.asked.append((what, *arguments))
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """What was asked since the last look: (call, renderer)."""
+        asked, self.asked = [call[:2] for call in self.asked], []
+        return asked
+
+    # the store
+
+    def elect(self, holder: str, ttl: timedelta) -> Leadership:
+        return Leadership(holder, Epoch(3))
+
+    @contextmanager
+    def as_scheduler(self, leadership: Leadership) -> Iterator["World"]:
+        if self.down:
+            raise StoreDown("no")
+        yield self
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def roster(world: World) -> Roster:
+    store, fleet = cast("SchedulerStore", world), cast("Fleet", world)
+    lead = Lead(holder="h", store=store, ttl=TTL, metrics=SchedulerMetrics(), monotonic=lambda: world.now)
+    assert lead.keep()
+    return Roster(fleet=fleet, store=store, lead=lead, prefix="farm/a/1/", lease_ttl=TTL, monotonic=lambda: world.now)
+
+
+def hello(name: RendererName = ONE, session: str = "s", *, epoch: int = 3, wire: int = WIRE_MAJOR) -> Introduced:
+    said = Hello(
+        wire=wire, name=name, session=session, node="n", pid=1, gpu="g", numerics="m", epoch=epoch, holds=((9, "f"),)
+    )
+    return Introduced(name, said)
+
+
+def collected(*seqs: int, session: str = "s", holds: Sequence[tuple[int, str]] = (), hits: int = 0) -> Collected:
+    reports = tuple(RenderReport(seq=seq, shard=1, fence="f", epoch=3, rows=()) for seq in seqs)
+    warm, cache = Warm(engine_key="e", checkpoint="c"), CacheCounts(lora_hits=hits)
+    return Collected(session=session, reports=reports, holds=tuple(holds), waiting=0, busy="", warm=warm, cache=cache)
+
+
+def heard(*seqs: int, session: str = "s") -> Heard:
+    return Heard(ONE, collected(*seqs, session=session))
+
+
+def met(world: World, roster: Roster, *, renderers: Sequence[RendererName] = (ONE,)) -> Mate:
+    """A roster whose renderers have introduced themselves."""
+    world.existing = list(renderers)
+    roster.muster()
+    roster.hear([hello(name, f"s-{name}" if name != ONE else "s") for name in renderers])
+    world.take()
+    return roster.mates[ONE]
+
+
+def test_whoever_exists_is_adopted_once_and_then_listened_to(world: World, roster: Roster) -> None:
+    world.existing.append(RendererName("farm/other/1/0"))
+    roster.muster()
+    roster.muster()
+    assert world.take() == [("adopt", ONE), ("adopt", TWO)]
+    assert [mate.state for mate in roster.mates.values()] == ["starting", "starting"]
+    assert roster.hear([hello()]) == []
+    assert [call[0] for call in world.take()] == ["greet", "collect"]
+    assert roster.mates[ONE].state == "busy"
+    roster.muster()
+    assert world.take() == []
+
+
+def test_an_answer_of_the_session_we_know_is_heard_and_that_of_another_is_not(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    assert roster.hear([heard(7)]) == [mate]
+    assert mate.pending is not None
+    mate.pending = None
+    assert roster.hear([heard(8, session="newer")]) == []
+    assert (mate.pending, world.take()) == (None, [("adopt", ONE)])
+
+
+def test_a_renderer_that_dies_in_the_middle_of_two_calls_dies_once(world: World, roster: Roster) -> None:
+    met(world, roster)
+    assert roster.hear([Died(ONE, "gone"), Died(ONE, "gone")]) == []
+    assert (roster.mates, roster.died) == ({}, ["s"])
+
+
+def test_one_that_the_fleet_lists_no_more_has_ended(world: World, roster: Roster) -> None:
+    met(world, roster, renderers=(ONE, TWO))
+    world.existing = [TWO]
+    roster.muster()
+    assert (list(roster.mates), roster.died) == ([TWO], ["s"])
+    roster.beaten()
+    assert roster.died == []
+
+
+def test_a_silent_renderer_is_asked_who_it_is_once_a_tick_and_gets_no_work(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    for _ in range(3):
+        roster.hear([Silent(ONE, "collect", "lost"), Silent(ONE, "adopt", "lost")])
+        assert world.take() == [], "or the loop would spin as fast as its calls fail"
+        assert mate.seen().silent
+        roster.muster()
+        assert world.take() == [("adopt", ONE)]
+    roster.hear([hello()])
+    assert not mate.seen().silent
+    assert [call[0] for call in world.take()] == ["greet", "collect"]
+
+
+def test_an_offer_that_failed_says_nothing_of_the_renderer(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    roster.hear([Silent(ONE, "offer", "lost"), Silent(ONE, "revoke", "lost")])
+    assert not mate.seen().silent
+
+
+def test_one_that_has_not_answered_for_the_lease_time_is_silent_until_it_does(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    world.now = TTL.total_seconds()
+    roster.muster()
+    assert not mate.seen().silent
+    world.now += 0.1
+    roster.muster()
+    assert mate.seen().silent
+    assert world.take() == [("adopt", ONE)]
+    roster.hear([heard()])
+    assert not mate.seen().silent
+
+
+def test_a_newer_epoch_ends_our_lead(world: World, roster: Roster) -> None:
+    met(world, roster)
+    with pytest.raises(LeadershipLost):
+        roster.hear([hello(epoch=4)])
+    with pytest.raises(LeadershipLost):
+        roster.hear([Answered(ONE, 1, "f", Offered.STALE_EPOCH)])  # type: ignore[arg-type]  # a ShardId
+
+
+@pytest.mark.parametrize("offered", Offered)
+def test_refused_offers_are_remembered_until_their_leases_end(world: World, roster: Roster, offered: Offered) -> None:
+    met(world, roster)
+    if offered is not Offered.STALE_EPOCH:
+        roster.hear([Answered(ONE, 1, "f", offered)])  # type: ignore[arg-type]  # a ShardId
+        expected = set() if offered in (Offered.TAKEN, Offered.ALREADY) else {(1, "f")}
+        assert roster.refused == expected
+
+
+def test_a_renderer_of_another_wire_is_drained_and_retired_not_adopted(world: World, roster: Roster) -> None:
+    world.existing = [ONE]
+    roster.muster()
+    roster.hear([hello(wire=WIRE_MAJOR + 1)])
+    assert world.take() == [("adopt", ONE), ("drain", ONE), ("retire", ONE)]
+    assert roster.mates[ONE].session is None
+
+
+def test_those_of_a_node_that_must_go_are_drained_and_then_retired(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    world.going = frozenset({"n"})
+    roster.muster()
+    roster.muster()
+    assert world.take() == [("drain", ONE)], "it still holds a shard"
+    mate.hear(collected(holds=[]))
+    roster.muster()
+    assert world.take() == [("retire", ONE)]
+    assert mate.state == "draining"
+
+
+def test_after_a_failure_of_the_database_everybody_is_asked_again(world: World, roster: Roster) -> None:
+    world.existing = [ONE, TWO]
+    roster.muster()
+    roster.hear([hello()])
+    world.take()
+    world.down = True
+    items: list[News] = [hello(TWO, "t"), heard(5)]
+    with pytest.raises(StoreDown):
+        roster.hear(items)
+    roster.again()
+    assert world.take() == [("collect", ONE), ("adopt", TWO)]
+
+
+# one renderer
+
+
+def test_only_reports_that_were_not_settled_are_given_on() -> None:
+    mate = Mate(ONE)
+    mate.greet(hello().hello)
+    reports, _ = mate.hear(collected(5, 6))
+    assert [report.seq for report in reports] == [5, 6]
+    again, _ = mate.hear(collected(5, 6, 7))
+    assert [report.seq for report in again] == [5, 6, 7], "nothing was settled yet"
+    mate.settled(6, frozenset())
+    rest, _ = mate.hear(collected(5, 6, 7))
+    assert [report.seq for report in rest] == [7]
+
+
+def test_a_new_session_begins_from_nothing() -> None:
+    mate = Mate(ONE)
+    mate.greet(hello().hello)
+    mate.hear(collected(5, hits=3))
+    mate.settled(5, frozenset())
+    mate.greet(hello().hello)
+    assert mate.seen_seq == 5, "the same session introduced itself again"
+    mate.greet(hello(session="newer").hello)
+    assert (mate.seen_seq, mate.last, mate.seen().engine_key) == (0, None, "")
+    assert mate.holds == {(9, "f")}
+
+
+def test_what_was_settled_to_its_end_is_not_held_any_more_under_that_fence() -> None:
+    mate = Mate(ONE)
+    mate.greet(hello().hello)
+    mate.hear(collected(5, holds=[(1, "f"), (1, "newer"), (2, "g")]))
+    mate.settled(5, frozenset({(1, "f")}))  # type: ignore[arg-type]  # a ShardId
+    assert mate.holds == {(1, "newer"), (2, "g")}
+
+
+def test_cache_counts_are_told_as_what_was_added() -> None:
+    mate = Mate(ONE)
+    mate.greet(hello().hello)
+    assert mate.hear(collected(hits=3))[1].lora_hits == 3
+    assert mate.hear(collected(hits=5))[1].lora_hits == 2
+    mate.greet(hello(session="newer").hello)
+    assert mate.hear(collected(hits=1))[1].lora_hits == 1
+
+
+def test_a_heartbeat_is_written_once_for_each_answer() -> None:
+    mate = Mate(ONE)
+    assert mate.heartbeat() is None
+    mate.greet(hello().hello)
+    beat = mate.heartbeat()
+    assert beat is not None
+    assert (beat.session, beat.state) == ("s", "busy")
+    mate.fresh = False
+    assert mate.heartbeat() is None
+    mate.hear(collected())
+    assert mate.heartbeat() is not None

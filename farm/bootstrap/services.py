@@ -91,7 +91,7 @@ def run_scheduler() -> None:
     store = PostgresStore(settings.scheduler_database_url.get_secret_value(), pool=2)
     pace = pace_of(settings)
     fleet = RayFleet(
-        prefix=pace.prefix,
+        prefix=f"farm/{settings.fleet_name}/",
         cpus=settings.fleet_cpus,
         gpus=settings.fleet_gpus,
         settings=partial(renderer_settings, settings),

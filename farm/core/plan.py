@@ -135,7 +135,8 @@ def _leases(view: Snapshot) -> tuple[list[Decision], _Ledger]:
     kept = _Ledger()
     for held in view.held:
         renderer = seen.get(held.session)
-        if held.ended or (held.expired and view.may_reclaim):
+        heard = renderer is not None and not renderer.silent  # its heartbeat was only late, as after a database outage
+        if held.ended or (held.expired and view.may_reclaim and not heard):
             ended.append(Reclaim(held))
         elif (held.shard, held.fence) in view.refused or (
             renderer is not None and (held.shard, held.fence) not in renderer.holds and held.age > SETTLE_GRACE
@@ -163,7 +164,7 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
 
 def _wakes(view: Snapshot, looks: Sequence[LookUp]) -> list[Wake]:
     """No renderer is woken while heads of queues are being compared: of what stands behind them nothing may be left."""
-    present = {renderer.name for renderer in view.seen}
+    present = {renderer.name for renderer in view.seen} & set(view.names)
     ready = 0 if looks else view.ready_shards
     most = wanted(open_shards=ready + len(view.held), most=len(view.names))
     missing = [name for name in view.names if name not in present]

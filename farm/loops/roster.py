@@ -24,7 +24,11 @@ _CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
 
 class Roster:
-    """``refused`` are offers that were turned down, ``died`` sessions whose process is known to have ended."""
+    """``refused`` are offers that were turned down, ``died`` sessions whose process is known to have ended.
+
+    *prefix* is that of this revision's renderers, ``farm/<fleet>/<revision>/``; those of other revisions are drained
+    and retired.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Roster:
     ) -> None:
         self._fleet, self._store, self._lead = fleet, store, lead
         self._prefix, self._lease_ttl, self._monotonic = prefix, lease_ttl, monotonic
+        self.fleet_prefix = f"{prefix.rstrip('/').rpartition('/')[0]}/"
         self.mates: dict[RendererName, Mate] = {}
         self.refused: set[tuple[ShardId, Fence]] = set()
         self.died: list[Session] = []
@@ -137,8 +142,8 @@ class Roster:
             self._fleet.collect(mate.name, self._epoch, mate.seen_seq, _COLLECT)
 
     def muster(self) -> None:
-        """Renderers that exist are adopted, whoever made them; those of nodes that must go are drained."""
-        names = [name for name in self._fleet.names() if name.startswith(self._prefix)]
+        """Renderers that exist are adopted, whoever made them; those that must go are drained, then retired."""
+        names = [name for name in self._fleet.names() if name.startswith(self.fleet_prefix)]
         for name in names:
             if name not in self.mates:
                 self.mates[name] = Mate(name)
@@ -152,9 +157,12 @@ class Roster:
                 self.adopt(mate)
         going = self._fleet.draining()
         for mate in self.mates.values():
-            if mate.hello is not None and mate.hello.node in going and not mate.draining:
+            if mate.hello is not None and not mate.draining and self._must_go(mate.name, mate.hello.node, going):
                 _log.info("renderer_draining", name=mate.name, node=mate.hello.node)
                 mate.draining = True
                 self._fleet.drain(mate.name, self._epoch)
             elif mate.draining and not mate.holds:
                 self._fleet.retire(mate.name)
+
+    def _must_go(self, name: RendererName, node: str, going: frozenset[str]) -> bool:
+        return node in going or not name.startswith(self._prefix)

@@ -70,6 +70,7 @@ class Scheduler:
         self._lead = Lead(holder=holder, store=store, ttl=pace.leader_ttl, metrics=metrics, monotonic=monotonic)
         self._next_tick = self._next_depot_check = 0.0
         self._depot_up = True
+        self._in_doubt = False  # something heard may not have been settled
         self._roster = Roster(
             fleet=fleet,
             store=store,
@@ -90,6 +91,9 @@ class Scheduler:
             self._fleet.news(min(self._pace.leader_ttl / 5, timedelta(seconds=1)))
             return
         try:
+            if self._in_doubt:
+                self._roster.again()
+                self._in_doubt = False
             left = max(0.0, self._next_tick - self._monotonic())
             self._settle(self._roster.hear(self._fleet.news(timedelta(seconds=left))))
             if self._monotonic() >= self._next_tick:
@@ -102,8 +106,7 @@ class Scheduler:
 
     def trouble(self, error: FarmError) -> None:
         self._metrics.unavailable.labels(error.code).inc()
-        if self._lead.held is not None:
-            self._roster.again()
+        self._in_doubt = True
 
     def stop(self) -> None:
         """Another may lead at once; the renderers live on and keep their reports."""
@@ -165,7 +168,7 @@ class Scheduler:
         with self._store.as_scheduler(self._lead.mine) as tx:
             if self._roster.died:
                 tx.end_sessions([*self._roster.died])
-            tx.end_absent(self._pace.prefix, sorted(self._roster.mates))
+            tx.end_absent(self._roster.fleet_prefix, sorted(self._roster.mates))
             beats = self._roster.beats()
             if beats:
                 tx.heartbeat(beats, self._pace.lease_ttl)

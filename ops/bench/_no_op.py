@@ -69,7 +69,9 @@ def furnish(store: PostgresStore, team: TeamId) -> None:
     """1,000 sources, a checkpoint, and ten styles with a LoRA each."""
     now = datetime.now(UTC)
     with store.as_team(team) as tx:
-        tx.add_checkpoint(CheckpointRow(CheckpointId(new_id()), "tiny", digest("tiny"), "folder", "checkpoints/", (), now))
+        tx.add_checkpoint(
+            CheckpointRow(CheckpointId(new_id()), "tiny", digest("tiny"), "folder", "checkpoints/", (), now)
+        )
         for number in range(STYLES):
             tx.add_lora(_lora(number, now))
             tx.add_style(_style(number, now))

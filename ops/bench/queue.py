@@ -307,7 +307,9 @@ def profiled(bench: Bench, mode: Mode, renders: int) -> None:
 def read_arguments() -> argparse.Namespace:
     parser = arguments(__doc__ or "")
     names = [mode.name for mode in MODES]
-    parser.add_argument("--profile", choices=names, metavar="MODE", help=f"profile one mode instead: {', '.join(names)}")
+    parser.add_argument(
+        "--profile", choices=names, metavar="MODE", help=f"profile one mode instead: {', '.join(names)}"
+    )
     return parser.parse_args()
 
 

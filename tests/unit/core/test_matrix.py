@@ -58,8 +58,9 @@ def test_runs_tile_the_campaign_and_share_their_weights(of: ResolvedCampaign) ->
     assert found[-1].hi == count(of)
     for run in found:
         assert run.lo < run.hi
-        keys = {recipe_at(of, ordinal).engine_key for ordinal in range(run.lo, run.hi)}
-        assert len(keys) == 1
+        assert len({recipe_at(of, ordinal).engine_key for ordinal in range(run.lo, run.hi)}) == 1
+        cells = [cell_at(of, ordinal) for ordinal in range(run.lo, run.hi)]
+        assert {(cell.block, cell.style, cell.size) for cell in cells} == {(run.block, run.style, run.size)}
 
 
 def test_style_is_the_slowest_axis_and_variant_the_fastest() -> None:

@@ -208,6 +208,17 @@ def test_those_of_a_node_that_must_go_are_drained_and_then_retired(world: World,
     assert mate.state == "draining"
 
 
+def test_renderers_of_another_revision_are_drained_and_retired(world: World, roster: Roster) -> None:
+    old = RendererName("farm/a/0/0")
+    met(world, roster, renderers=[ONE, old])
+    roster.muster()
+    assert ("drain", old) in world.take()
+    assert not roster.mates[ONE].draining
+    roster.mates[old].hear(collected(holds=[]))
+    roster.muster()
+    assert ("retire", old) in world.take()
+
+
 def test_after_a_failure_of_the_database_everybody_is_asked_again(world: World, roster: Roster) -> None:
     world.existing = [ONE, TWO]
     roster.muster()

@@ -119,13 +119,20 @@ def _services(farm: EmbeddedFarm, env: Mapping[str, str]) -> list[Service]:
 
     return [
         Service("migrate", command("migrate"), once=True),
-        Service("api", command("api"), ready=lambda: _listens(farm.state.ports["api"]), env=env),
+        Service(
+            "api",
+            command("api"),
+            ready=lambda: _listens(farm.state.ports["api"]),
+            env=env,
+            hidden=("FARM_OWNER_DATABASE_URL", "FARM_SCHEDULER_DATABASE_URL", "RAY_AUTH_TOKEN"),
+        ),
         # 60 s and more on a cold disk: it imports Ray and joins the cluster.
         Service(
             "scheduler",
             command("scheduler"),
             ready=lambda: _listens(farm.state.ports["metrics"]),
             env=env,
+            hidden=("FARM_OWNER_DATABASE_URL", "FARM_API_DATABASE_URL"),
             timeout=timedelta(seconds=120),
         ),
     ]

@@ -3,10 +3,12 @@
 What only one of the processes needs is imported in its function: `farm --help` loads neither Ray nor a database.
 """
 
+import os
 import secrets
 import socket
 import threading
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=BaseSettings)
 
+_ALL: tuple[type[BaseSettings], ...] = (ApiSettings, SchedulerSettings, MigrateSettings)
+_NOT_SETTINGS = {"FARM_DATA", "FARM_URL", "FARM_API_KEY", "FARM_INSTANCE", "FARM_PART"}
+"""What the CLI and the embedded farm read or set."""
+
 
 class SystemClock:
     """The real `Clock`."""
@@ -38,11 +44,21 @@ class SystemClock:
 
 def read(kind: type[S]) -> S:
     """Settings from the environment. Raises `BadRequest`, which names every fault at once."""
+    _refuse_unknown()
     try:
         return kind()
     except ValidationError as error:
         faults = "; ".join(f"FARM_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
         raise BadRequest(f"The settings in the environment are not right. {faults}", code="bad_settings") from error
+
+
+def _refuse_unknown() -> None:
+    """A setting that nobody reads is a typing error that would pass for the default."""
+    known = {f"FARM_{name.upper()}" for kind in _ALL for name in kind.model_fields} | _NOT_SETTINGS
+    unknown = sorted(name for name in os.environ if name.startswith("FARM_") and name not in known)
+    if unknown:
+        near = [f"{name} (did you mean {get_close_matches(name, known, 1, 0)[0]}?)" for name in unknown]
+        raise BadRequest(f"There is no such setting: {', '.join(near)}.", code="bad_settings")
 
 
 def depot_of(settings: DepotSettings) -> "S3Depot":

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +31,8 @@ Part = Postgres | S3 | RayCluster
 class Service:
     """A process to run once the parts stand: a server that stays, or (``once``) a command that must succeed.
 
-    It is started with the farm's settings in its environment, and with ``env`` on top.
+    It is started with the farm's settings in its environment, less those it must not know (``hidden``), and with
+    ``env`` on top.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Service:
     ready: Callable[[], bool] = lambda: True
     once: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    hidden: Collection[str] = ()
     timeout: timedelta = timedelta(seconds=60)
 
 
@@ -177,9 +179,10 @@ class EmbeddedFarm:
         child = self._child(service.name)
         child.stop()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        ours = {name: value for name, value in self.settings_env().items() if name not in service.hidden}
 
         def start() -> None:
-            child.start(service.argv, {**inherited, **self.settings_env(), **service.env}, cwd=self.data)
+            child.start(service.argv, {**inherited, **ours, **service.env}, cwd=self.data)
             if service.once:
                 child.wait_done(service.timeout)
             else:

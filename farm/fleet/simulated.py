@@ -201,6 +201,9 @@ class SimulatedFleet:
             if isinstance(answer, Silent | Died):
                 inbox.put(answer)
             elif read is not None:
-                inbox.put(read(answer))
+                try:
+                    inbox.put(read(answer))
+                except ValueError as error:  # of pydantic: a message of another release
+                    inbox.put(Silent(name, method, str(error)))
 
         self._cluster.call(name, method, arguments, tell)

@@ -36,7 +36,7 @@ class Tally:
     """Shards, each under its fence, of which nothing is left to do for whoever reported."""
 
     unwanted: list[str] = field(default_factory=list)
-    """Keys of pictures that nothing refers to."""
+    """Keys of pictures to which nothing may refer; whoever deletes them looks once more."""
 
 
 def settle_reports(
@@ -59,6 +59,7 @@ def settle_reports(
         else:  # at most once a shard: two parts of one shard differ in their fence, and one fence is the newest
             settled[shard] = verdict
             _count(tally, verdict, rows)
+            tally.unwanted += _unused(verdict, rows)
             if not verdict.todo:
                 ended.add((shard, fence))
     tally.ended = frozenset(ended)
@@ -66,6 +67,12 @@ def settle_reports(
         tally.unwanted += tx.write(list(settled.values()))
         _learn(tx, list(settled.values()), parts, resolved_of)
     return tally
+
+
+def _unused(settled: Settled, rows: Sequence[RowReport]) -> list[str]:
+    """Pictures of renders that were settled before: by this very report, whose pictures are in use, or by another."""
+    used = {outcome.picture.key for outcome in settled.outcomes if outcome.picture is not None}
+    return [row.picture.key for row in rows if row.picture is not None and row.picture.key not in used]
 
 
 _Part = tuple[From, ShardId, str, list[RowReport]]

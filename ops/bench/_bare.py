@@ -7,7 +7,7 @@ two jobs, as a renderer does. Sources come from disk; pictures, thumbnails and p
 import hashlib
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -31,7 +31,7 @@ ANSWER: Final = "bare "
 
 
 class Job(BaseModel):
-    """Renders as (ordinal, fingerprint, recipe). ``sources`` and ``loras`` hold files named by their sha256 and name."""
+    """Renders as (ordinal, fingerprint, recipe). Files in ``sources`` are named by sha256, in ``loras`` by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,7 +65,7 @@ class Bare:
         self._engine, self._versions = engine, versions()
         self._weights: Weights | None = None
         self._pictures: dict[PictureKey, Image.Image] = {}
-        self._spent: Counter[str] = Counter()
+        self._spent: defaultdict[str, float] = defaultdict(float)
 
     def do(self, job: Job) -> Done:
         self._spent.clear()
@@ -94,9 +94,10 @@ class Bare:
         rows = [self._row(job, recipe) for _, _, recipe in batch]
         self._spend("fetch", began)
         results = self._engine.render(rows, lambda: False)
-        for (ordinal, fingerprint, recipe), result in zip(batch, results, strict=True):
-            if not isinstance(result, Rendered):
-                raise RuntimeError(f"Render {ordinal} failed: {result.detail}")
+        good = [result for result in results if isinstance(result, Rendered)]
+        if len(good) < len(batch):
+            raise RuntimeError(f"A render failed: {results}")
+        for (ordinal, fingerprint, recipe), result in zip(batch, good, strict=True):
             gpu, began = result.seconds, time.perf_counter()
             for stage in ("encode", "denoise", "decode"):
                 self._spent[stage] += getattr(gpu, stage)
@@ -125,7 +126,7 @@ class Bare:
         (folder / f"picture.{row.recipe.output.format}").write_bytes(body)
 
     def _spend(self, stage: str, began: float) -> None:
-        self._spent[stage] += time.perf_counter() - began  # type: ignore[assignment]  # typeshed: counts are int
+        self._spent[stage] += time.perf_counter() - began
 
 
 def _weights(job: Job, recipe: Recipe) -> Weights:

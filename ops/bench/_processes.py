@@ -1,7 +1,7 @@
 """CPU seconds of an embedded farm, by what its processes are."""
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +12,14 @@ GROUPS = ("renderer", "scheduler", "api", "postgres", "s3", "ray")
 
 def cpu_by_group(data: Path) -> dict[str, float]:
     """User and system seconds since each process began. What has ended is not in it any more."""
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for group, process in _members(data):
         try:
             times = process.cpu_times()
         except psutil.Error:
             continue
         spent[group] += times.user + times.system
-    return {group: float(spent[group]) for group in GROUPS}
+    return {group: spent[group] for group in GROUPS}
 
 
 def grown(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from types import FrameType
 
 import psutil
 
@@ -101,7 +100,7 @@ def medians(runs: Sequence[Mapping[str, float]], digits: int = 4) -> dict[str, f
 def tidy() -> Iterator[None]:
     """SIGTERM ends the benchmark as Ctrl-C does: what it started is ended on the way out."""
 
-    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the shape of a signal handler
+    def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, leave)

@@ -27,7 +27,7 @@ import argparse
 import cProfile
 import pstats
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,7 +85,7 @@ class Stopwatch:
     """Seconds and CPU seconds of this process by stage; what is between the stages is not counted."""
 
     profile: cProfile.Profile | None = None
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cpu: float = 0.0
 
     @contextmanager
@@ -98,7 +98,7 @@ class Stopwatch:
         finally:
             if self.profile:
                 self.profile.disable()
-            self.seconds[name] += time.perf_counter() - began  # type: ignore[assignment]  # typeshed: counts are int
+            self.seconds[name] += time.perf_counter() - began
             self.cpu += time.process_time() - cpu
 
 
@@ -111,8 +111,8 @@ class Bench:
     team: TeamId
     leader: Leadership
     watch: Watch
+    depot: S3Depot
     resolved: dict[CampaignId, ResolvedCampaign] = field(default_factory=dict)
-    depot: S3Depot = field(default_factory=lambda: _links_only())
 
     def resolved_of(self, tx: SchedulerTx, campaign: CampaignId) -> ResolvedCampaign:
         if campaign not in self.resolved:
@@ -132,7 +132,7 @@ def opened(server: Postgres) -> Iterator[Bench]:
             if found is None or leader is None:
                 raise RuntimeError("The new database has no team or no leader.")
             no_op.furnish(api, found.team)
-            yield Bench(api, scheduler, found.team, leader, watch)
+            yield Bench(api, scheduler, found.team, leader, watch, _links_only())
     finally:
         api.close()
         scheduler.close()

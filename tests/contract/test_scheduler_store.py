@@ -401,9 +401,11 @@ def test_an_outcome_never_changes(farm: Farm) -> None:
     campaign = farm.submit(renders=5)
     (shard,) = farm.take(farm.greet())
     farm.settle(shard, [good(shard, 0)])
-    farm.settle(shard, [good(shard, 0, try_=2), bad(0, FailureKind.BAD_SOURCE)])
+    unwanted = farm.settle(shard, [good(shard, 0, try_=2)]).unwanted
+    farm.settle(shard, [bad(0, FailureKind.BAD_SOURCE)])
     with farm.api.as_team(OURS) as tx:
         (row,) = tx.outcomes(campaign, 0, 5)
+    assert unwanted == [f"outputs/{campaign}/0-2/picture.png"], "the later picture is nobody's"
     assert row.key == f"outputs/{campaign}/0-1/picture.png"
 
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from datetime import timedelta
 
+import psutil
 import pytest
 
 from farm.sdk import ApiError
@@ -45,6 +46,14 @@ def _complaints(farm: LiveFarm) -> set[str]:
             farm.client.ready()
         except ApiError as error:
             return {fault.code for fault in error.problem.errors}
+
+
+def test_the_api_knows_no_password_but_its_own(farm: LiveFarm) -> None:
+    """A hole in what faces the network must not open the tables' owner."""
+    secrets = farm.parts.state.secrets
+    known = " ".join(psutil.Process(farm.pid("api")).environ().values())
+    assert secrets["farm_api"] in known
+    assert not [name for name in ("farm_owner", "farm_scheduler", "postgres", "ray_token") if secrets[name] in known]
 
 
 def test_a_renderer_killed_in_a_campaign_loses_nothing(farm: LiveFarm) -> None:

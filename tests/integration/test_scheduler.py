@@ -479,6 +479,46 @@ def test_a_database_that_fails_at_every_place_loses_nothing(farm: Farm) -> None:
     assert len(list(farm.depot.list("outputs/"))) == 3 * 36
 
 
+class OutageStore:
+    """Down for as long as it is told."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store, self.down = store, False
+
+    def as_scheduler(self, leadership: Leadership) -> AbstractContextManager[SchedulerTx]:
+        self._check()
+        return self._store.as_scheduler(leadership)
+
+    def renew(self, leadership: Leadership, ttl: timedelta) -> bool:
+        self._check()
+        return self._store.renew(leadership, ttl)
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreDown("PostgreSQL does not answer.")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_an_outage_longer_than_every_lease_takes_nothing_from_anybody(farm: Farm) -> None:
+    farm.gate = gate = Gate()
+    store = PostgresStore(farm.database.scheduler, pool=2)
+    farm.stack.callback(store.close)
+    outage, campaign, cluster = OutageStore(store), farm.submit(), farm.cluster()
+    scheduler = farm.scheduler(cluster, store=outage, lease_ttl=timedelta(seconds=1))
+    drive(scheduler, lambda: gate.passes == 2 and farm.counts(campaign).running >= 12)
+    turns(scheduler, 1.1)  # from here on it may reclaim
+    outage.down = True
+    turns(scheduler, 1.5)
+    outage.down = False
+    gate.open.set()
+    drive(scheduler, lambda: farm.state(campaign) == CampaignState.DONE)
+    farm.check_every_picture(campaign, 36)
+    assert farm.query("SELECT max(lost), max(tries) FROM shard") == [(0, 0)]
+    assert len(list(farm.depot.list("outputs/"))) == 3 * 36
+
+
 def test_a_node_that_must_go_hands_its_shards_back(farm: Farm) -> None:
     farm.gate = gate = Gate()
     campaign, cluster = farm.submit(), farm.cluster()

@@ -49,7 +49,9 @@ class LiveFarm:
         """Starts what was killed."""
         bootstrap.up(self.data, renderers=2, on_step=print, env=self.env)
 
-    def spec(self, name: str, *, variants: int, photos: tuple[str, ...] = ("coffee.png", "chelsea.png")) -> CampaignSpec:
+    def spec(
+        self, name: str, *, variants: int, photos: tuple[str, ...] = ("coffee.png", "chelsea.png")
+    ) -> CampaignSpec:
         sources = [self.client.upload_source(PHOTOS / photo) for photo in photos]
         return CampaignSpec(
             name=name,

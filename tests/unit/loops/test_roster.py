@@ -219,6 +219,17 @@ def test_renderers_of_another_revision_are_drained_and_retired(world: World, ros
     assert ("retire", old) in world.take()
 
 
+def test_those_of_another_revision_are_drained_as_soon_as_they_are_known(world: World, roster: Roster) -> None:
+    older = RendererName("farm/a/0/0")
+    world.existing = [older, RendererName("farm/ab/1/0")]
+    roster.muster()
+    roster.hear([hello(older)])
+    assert [call for call in world.take() if call[0] != "greet"] == [("adopt", older), ("collect", older)]
+    roster.muster()
+    assert world.take() == [("drain", older)]
+    assert roster.mates[older].seen().draining
+
+
 def test_after_a_failure_of_the_database_everybody_is_asked_again(world: World, roster: Roster) -> None:
     world.existing = [ONE, TWO]
     roster.muster()

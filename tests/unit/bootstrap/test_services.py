@@ -1,0 +1,53 @@
+"""Settings come from the environment, all of them or none."""
+
+import pytest
+
+from farm.bootstrap.services import pace_of, read, renderer_settings
+from farm.config import ApiSettings, MigrateSettings, SchedulerSettings
+from farm.core.errors import BadRequest
+
+GIVEN = {
+    "FARM_DEPOT_ENDPOINT": "s3:9000",
+    "FARM_DEPOT_ACCESS_KEY": "a",
+    "FARM_DEPOT_SECRET_KEY": "hush",
+    "FARM_SCHEDULER_DATABASE_URL": "postgresql://u:hush@h/d",
+    "FARM_RAY_ADDRESS": "ray:6379",
+}
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in GIVEN.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_misspelt_setting_is_refused_with_the_name_that_was_meant(given: pytest.MonkeyPatch) -> None:
+    given.setenv("FARM_LEASE_TLL", "PT1S")
+    with pytest.raises(BadRequest, match=r"FARM_LEASE_TLL \(did you mean FARM_LEASE_TTL\?\)"):
+        read(SchedulerSettings)
+
+
+def test_what_another_process_reads_is_no_fault(given: pytest.MonkeyPatch) -> None:
+    given.setenv("FARM_OWNER_DATABASE_URL", "postgresql://o:o@h/d")
+    given.setenv("FARM_MAX_CAMPAIGN_RENDERS", "5")
+    assert read(SchedulerSettings).ray_address == "ray:6379"
+    assert read(MigrateSettings).owner_database_url.get_secret_value() == "postgresql://o:o@h/d"
+
+
+def test_every_missing_setting_is_named_at_once_and_no_secret_is_shown(given: pytest.MonkeyPatch) -> None:
+    given.delenv("FARM_DEPOT_ENDPOINT")
+    given.setenv("FARM_API_PORT", "no port")
+    with pytest.raises(BadRequest) as refused:
+        read(ApiSettings)
+    for name in ("FARM_DEPOT_ENDPOINT", "FARM_API_DATABASE_URL", "FARM_API_PORT"):
+        assert name in refused.value.detail
+    assert "hush" not in refused.value.detail
+
+
+def test_renderers_are_named_by_fleet_revision_and_number(given: pytest.MonkeyPatch) -> None:
+    given.setenv("FARM_FLEET_RENDERERS", "2")
+    given.setenv("FARM_FLEET_NAME", "h100")
+    settings = read(SchedulerSettings)
+    assert pace_of(settings).names == ["farm/h100/1/0", "farm/h100/1/1"]
+    assert renderer_settings(settings, "farm/h100/1/0").engine == "diffusers"

@@ -55,5 +55,9 @@ class Recipe(Wire):
 
     @property
     def unet_steps(self) -> int:
-        """Steps the UNet really takes: diffusers runs floor(steps x strength) of them."""
-        return min(int(self.steps * self.strength), self.steps)
+        return unet_steps(self.steps, self.strength)
+
+
+def unet_steps(steps: int, strength: float) -> int:
+    """Steps the UNet really takes: diffusers runs floor(steps x strength) of them."""
+    return min(int(steps * strength), steps)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from farm.bootstrap.services import new_key
 from farm.core.errors import FarmError
-from farm.embedded import EmbeddedFarm, Service
+from farm.embedded import EmbeddedFarm, Service, Started
 from farm.sdk import ApiError, Client
 from schemas.style import StyleLora, StyleSpec
 
 _SHOWN = ("api", "metrics", "postgres", "s3", "ray")
+_PARTS = ("postgres", "s3", "ray", "api", "scheduler")
 _LOOKS = {
     "anime": "anime style, clean lines, cel shading, {prompt}",
     "cartoon": "cartoon style, bold outlines, flat colours, {prompt}",
@@ -60,15 +61,27 @@ def up(data: Path, *, renderers: int | None, on_step: Say, env: Mapping[str, str
     """
     count = renderers or _gpus() or max(1, min(2, os.cpu_count() or 1))
     farm = EmbeddedFarm(data, renderers=count)
-    on_step(f"Starting the farm in {farm.data}")
+    before = farm.running()
+    if not all(before.get(name) for name in _PARTS):
+        on_step(f"Starting the farm in {farm.data}")
     started = farm.up(_services(farm, {**_engine_env(count), **(env or {})}))
-    if not started.already:
-        on_step("Started " + ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in started.seconds.items()))
+    _say_started(farm, started, renderers, on_step)
     running = Running(farm.api_url, _key(farm), farm.data, {name: farm.state.ports[name] for name in _SHOWN})
     _write_client(running)
     with Client(running.url, running.key) as client:
         _furnish(client, farm, on_step)
     return running
+
+
+def _say_started(farm: EmbeddedFarm, started: Started, asked: int | None, on_step: Say) -> None:
+    count = farm.state.renderers
+    with_them = "1 renderer" if count == 1 else f"{count} renderers"
+    if started.already:
+        on_step(f"The farm in {farm.data} runs already, with {with_them}.")
+    else:
+        on_step("Started " + ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in started.seconds.items()))
+    if asked not in (None, count):
+        on_step(f"It goes on with {with_them}, not {asked}: `farm down` first, then `farm up --renderers {asked}`.")
 
 
 def down(data: Path, *, on_step: Say) -> bool:

@@ -10,7 +10,7 @@ single block its keys may stand at the top.
 """
 
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from farm.cli.exits import USAGE, Stop
+from farm.cli.faults import sentences
 from schemas.campaign import Block, CampaignSpec
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -31,16 +32,34 @@ class CampaignFile:
     """The spec as it stands in the file, with `Path` objects where sources are still on this machine."""
 
     draft: dict[str, Any]
+    inline: bool  # its only block has no `blocks` around it
 
     def pictures(self) -> list[Path]:
         """Every file that the campaign wants, once, in order."""
-        found = (entry["source"] for block in self.draft["blocks"] for entry in block["sources"])
+        found = (entry.get("source") for block in self.draft["blocks"] for entry in block["sources"])
         return list(dict.fromkeys(source for source in found if isinstance(source, Path)))
+
+    def styles(self) -> list[str]:
+        """Every style that the campaign wants, once, in order: ``anime`` or ``anime@3``."""
+        return list(dict.fromkeys(style for block in self.draft["blocks"] for style in block["styles"]))
 
     def spec(self, ids: Mapping[Path, str]) -> CampaignSpec:
         """With *ids* put in; a picture without one is left out, and a block without any source too."""
-        blocks = [{**block, "sources": list(_with_ids(block["sources"], ids))} for block in self.draft["blocks"]]
-        return _validated({**self.draft, "blocks": [block for block in blocks if block["sources"]]})
+        return self._validated([block for block in self._blocks(ids) if block["sources"]])
+
+    def check(self) -> None:
+        """Raises `Stop` with all that is wrong, but for what only the farm can know."""
+        self._validated(self._blocks(dict.fromkeys(self.pictures(), _STAND_IN)))
+
+    def _blocks(self, ids: Mapping[Path, str]) -> list[dict[str, Any]]:
+        return [{**block, "sources": list(_with_ids(block["sources"], ids))} for block in self.draft["blocks"]]
+
+    def _validated(self, blocks: list[dict[str, Any]]) -> CampaignSpec:
+        try:
+            return CampaignSpec.model_validate({**self.draft, "blocks": blocks})
+        except ValidationError as fault:
+            lines = sentences(fault, CampaignSpec, inline=("blocks", 0) if self.inline else ())
+            raise Stop("\n".join(["The campaign is not right:", *lines]), USAGE) from fault
 
 
 def read_file(path: Path) -> CampaignFile:
@@ -58,14 +77,20 @@ def read_file(path: Path) -> CampaignFile:
 
 def from_value(value: dict[str, Any], base: Path, *, default_name: str) -> CampaignFile:
     """*value* as YAML gave it. Raises `Stop`."""
+    value = _filled(value, {*CampaignSpec.model_fields, *Block.model_fields})
+    inline = "blocks" not in value
     value = {"name": default_name, **_with_blocks(value)}
     blocks = value["blocks"]
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
         raise Stop("`blocks` is a list of mappings, each with `sources` and `styles`.", USAGE)
-    draft = CampaignFile({**value, "blocks": [_block(block, base) for block in blocks]})
-    everything = draft.pictures()
-    draft.spec(dict.fromkeys(everything, _STAND_IN))
+    draft = CampaignFile({**value, "blocks": [_block(block, base) for block in blocks]}, inline)
+    draft.check()
     return draft
+
+
+def _filled(value: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """A key with nothing behind it is as good as left out; one that there is not must still be noticed."""
+    return {key: given for key, given in value.items() if given is not None or key not in known}
 
 
 def _with_blocks(value: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +101,7 @@ def _with_blocks(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _block(block: dict[str, Any], base: Path) -> dict[str, Any]:
+    block = _filled(block, Block.model_fields)
     lists = {key: _as_list(block[key]) for key in _LISTS if key in block}
     sources = [entry for given in lists.get("sources", []) for entry in _entries(given, base)]
     return {**block, **lists, "sources": sources}
@@ -119,19 +145,6 @@ def _with_ids(entries: list[dict[str, Any]], ids: Mapping[Path, str]) -> Iterato
                 yield {**entry, "source": ids[source]}
         else:
             yield entry
-
-
-def _validated(value: dict[str, Any]) -> CampaignSpec:
-    try:
-        return CampaignSpec.model_validate(value)
-    except ValidationError as fault:
-        lines = [f"  {_where(error['loc'])}: {error['msg']}" for error in fault.errors()[:20]]
-        raise Stop("The campaign is not right:\n" + "\n".join(lines), USAGE) from fault
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    parts = location[2:] if location[:2] == ("blocks", 0) and len(location) > 2 else location
-    return " ".join(f"no. {part + 1}" if isinstance(part, int) else part for part in parts) or "the file"
 
 
 def _one_line(fault: Exception) -> str:

@@ -1,19 +1,18 @@
 """`farm campaign ...`"""
 
-from collections.abc import Mapping
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
-from farm.cli.campaign_file import CampaignFile, from_value, read_file
 from farm.cli.connect import client
 from farm.cli.contact_sheet import make_sheet
 from farm.cli.exits import FAILED, SOME_FAILED, USAGE, Stop
 from farm.cli.output import Json, day, err, say, show_json, show_list, show_one
-from farm.cli.uploading import upload_all
+from farm.cli.submitting import check_styles, draft_of, send, upload_for
 from farm.cli.watch import watch as watch_campaign
 from farm.sdk import Client
 from farm.sdk.download import NAME, check_template
@@ -21,7 +20,16 @@ from schemas.campaign import Campaign, CampaignDetail, CampaignState, RenderStat
 
 app = typer.Typer(help="Submit campaigns, watch them, get their pictures.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Such as cmp_06yd2k7h00004.")]
+
+def _campaign_id(given: str) -> str:
+    """A render's id holds its campaign's, and is easily taken for it."""
+    render = re.fullmatch(r"rnd_([0-9a-z]{13})(_\d+)?", given)
+    if render:
+        raise Stop(f"{given} is the id of a render. Its campaign is cmp_{render[1]}.", USAGE)
+    return given
+
+
+Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Such as cmp_06yd2k7h00004.", callback=_campaign_id)]
 Timeout = Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Give up waiting after this long.")]
 COLUMNS = ("id", "name", "state", "renders", "succeeded", "failed", "reused", "submitted")
 
@@ -29,10 +37,12 @@ COLUMNS = ("id", "name", "state", "renders", "succeeded", "failed", "reused", "s
 @app.command()
 def submit(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, help="A campaign file (YAML), or a folder of pictures.")],
-    style: Annotated[list[str] | None, typer.Option(help="With a folder: a style; may be given several times.")] = None,
-    strength: Annotated[list[float] | None, typer.Option(min=0, max=1, help="With a folder: 0 to 1; several.")] = None,
-    name: Annotated[str | None, typer.Option(help="With a folder: what the campaign is called.")] = None,
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, help="A campaign file (YAML), or pictures and folders of them.")
+    ],
+    style: Annotated[list[str] | None, typer.Option(help="With pictures: a style; may be given several times.")] = None,
+    strength: Annotated[list[float] | None, typer.Option(min=0, max=1, help="With pictures: 0 to 1; several.")] = None,
+    name: Annotated[str | None, typer.Option(help="With pictures: what the campaign is called.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that are refused.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "--wait", help="Stay until it has ended.")] = False,
     timeout: Timeout = None,
@@ -48,35 +58,19 @@ def submit(
         farm campaign submit autumn.yaml --watch
 
         farm campaign submit photos/ --style anime --style noir --strength 0.35 --strength 0.7
+
+        farm campaign submit cup.jpg lamp.jpg --style anime
     """
-    draft = _draft(file, style, strength, name)
+    draft = draft_of(files, {"styles": style, "strengths": strength, "name": name})
     farm = client(ctx)
-    uploads = upload_all(farm, draft.pictures())
-    if uploads.refused and not skip_bad:
-        raise Stop(f"{len(uploads.refused)} pictures were refused. Take them out, or go on with --skip-bad.", FAILED)
-    if not draft.pictures() or uploads.sources:
-        campaign = farm.submit(draft.spec(uploads.ids), idempotency_key=key)
-    else:
-        raise Stop("No picture is left to render.", FAILED)
-    say(f"Submitted {campaign.id}: {campaign.counts.total} renders.")
+    check_styles(farm, draft.styles())
+    campaign = send(farm, upload_for(farm, draft, skip_bad=skip_bad), key)
     if watch:
         _watch(farm, campaign.id, timeout, as_json=as_json)
     elif as_json:
         show_json(campaign.model_dump(mode="json"))
     else:
         typer.echo(campaign.id)
-
-
-def _draft(file: Path, style: list[str] | None, strength: list[float] | None, name: str | None) -> CampaignFile:
-    given: Mapping[str, Any] = {"styles": style, "strengths": strength, "name": name}
-    given = {key: value for key, value in given.items() if value}
-    if file.is_dir():
-        if not style:
-            raise Stop("With a folder, say at least one --style. `farm style list` shows them.", USAGE)
-        return from_value({"sources": ".", **given}, file, default_name=file.resolve().name)
-    if given:
-        raise Stop(f"{file} says itself which {', '.join(given)} it wants; the options go with a folder.", USAGE)
-    return read_file(file)
 
 
 @app.command("list")
@@ -146,7 +140,7 @@ def download(
     campaign: Id,
     folder: Annotated[Path, typer.Argument(help="Made when it is missing.")],
     name: Annotated[
-        str, typer.Option(help="How files are called: source style strength variant size seed ordinal.")
+        str, typer.Option(help="How files are called; a character that does not suit a file name becomes a dash.")
     ] = NAME,
     as_json: Json = False,
 ) -> None:
@@ -154,7 +148,7 @@ def download(
 
     Example:
 
-        farm campaign download cmp_06yd2k7h00004 pictures/ --name "{style}/{source}"
+        farm campaign download cmp_06yd2k7h00004 pictures/ --name "{style} {source} {strength}"
     """
     try:
         check_template(name)

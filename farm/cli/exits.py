@@ -32,6 +32,17 @@ class FarmGroup(TyperGroup):
 
 
 @contextmanager
+def spec_sent() -> Iterator[None]:
+    """What the farm finds wrong in a spec ends as what is found here, with `USAGE`."""
+    try:
+        yield
+    except ApiError as refused:
+        if refused.problem.status == 422:
+            raise Stop(_api_sentence(refused), USAGE) from refused
+        raise
+
+
+@contextmanager
 def sentences() -> Iterator[None]:
     try:
         yield

@@ -1,6 +1,7 @@
 """`farm up|down|status|doctor|demo`, the processes `farm api|scheduler|migrate`, `farm team` and `farm schema`."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -38,6 +39,9 @@ CONTRACTS: dict[str, type[BaseModel]] = {
     kind.__name__: kind for kind in (CampaignSpec, StyleSpec, Style, ShardOrder, RenderReport, Event, Problem)
 }
 
+SERVICES = ("api", "scheduler")
+"""Of a farm that was ended the bootstrap knows only the parts below them."""
+
 # Starting a farm takes libraries that the other verbs do without, so they are imported where they are used.
 
 
@@ -50,7 +54,7 @@ def up(
 ) -> None:
     """Start a whole farm on this machine: PostgreSQL, S3 store, Ray, renderers, scheduler, API.
 
-    Run again, it says where the farm is that runs already.
+    Run again, it says where the farm is that runs already. To change how many renderers it has, end it first.
     """
     from farm import bootstrap
 
@@ -72,13 +76,17 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     from farm import bootstrap
 
     data = connection(ctx).data
-    parts = bootstrap.status(data)
+    parts = [(part.name, part.state, part.port) for part in bootstrap.status(data)]
+    if parts:
+        known = {name for name, _, _ in parts}
+        parts += [(name, "down", None) for name in SERVICES if name not in known]
     if as_json:
-        show_json({"data": str(data), "parts": [{"name": p.name, "state": p.state, "port": p.port} for p in parts]})
+        shown = [{"name": name, "state": state, "port": port} for name, state, port in parts]
+        show_json({"data": str(data), "parts": shown})
     else:
         say(f"Data folder: {data}")
-        show_table(("part", "state", "port"), [(p.name, p.state, p.port or "") for p in parts])
-    if not parts or any(part.state != "up" for part in parts):
+        show_table(("part", "state", "port"), [(name, state, port or "") for name, state, port in parts])
+    if not parts or any(state != "up" for _, state, _ in parts):
         raise Stop("The farm is not up. `farm up` starts it, `farm doctor` says what is wrong.")
 
 
@@ -121,14 +129,28 @@ def demo(ctx: typer.Context) -> None:
     try:
         with Client(running.url, running.key) as farm:
             found = _render_demo(farm, data, bootstrap.demo_campaign(farm))
+            renderers = sum(renderer.state != "lost" for renderer in farm.renderers())
     finally:
         bootstrap.down(data, on_step=say)
-    counts = found.counts
-    pairs = [("pictures", data / "demo" / "pictures"), *counts.model_dump().items()]
-    show_table((found.name, ""), pairs)
+    show_table((found.name, ""), [("pictures", data / "demo" / "pictures"), *_summary(found), ("renderers", renderers)])
     typer.echo(str(data / "demo" / "contact-sheet.png"))
-    if counts.failed:
-        raise Stop(f"{counts.failed} renders failed.", SOME_FAILED)
+    if found.counts.failed:
+        raise Stop(f"{found.counts.failed} renders failed.", SOME_FAILED)
+
+
+def _summary(found: CampaignDetail) -> list[tuple[str, object]]:
+    counts = found.counts
+    ended = datetime.fromisoformat(found.finished_at or found.created_at)
+    seconds = (ended - datetime.fromisoformat(found.created_at)).total_seconds()
+    rendered = counts.succeeded - counts.reused
+    return [
+        ("renders", counts.total),
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+        ("reused", counts.reused),
+        ("seconds taken", f"{seconds:.1f}"),
+        ("images/s", f"{rendered / seconds:.1f}" if rendered and seconds else "none rendered anew"),
+    ]
 
 
 def _render_demo(farm: Client, data: Path, spec: CampaignSpec) -> CampaignDetail:

@@ -59,7 +59,7 @@ def _said(error: ErrorDetails, kind: type[BaseModel], inline: Location) -> str:
 
 def _no_such_key(key: str, keys: Sequence[str]) -> str:
     near = get_close_matches(key, keys, 1)
-    return f"there is no such key; " + (f"did you mean `{near[0]}`?" if near else f"there are {', '.join(keys)}")
+    return "there is no such key; " + (f"did you mean `{near[0]}`?" if near else f"there are {', '.join(keys)}")
 
 
 def _keys(kind: type[BaseModel], location: Location, inline: Location) -> list[str]:

@@ -9,8 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from farm.cli.connect import client
-from farm.cli.exits import USAGE, Stop
-from farm.cli.output import Json, day, show_json, show_list, show_one, size
+from farm.cli.exits import USAGE, Stop, spec_sent
+from farm.cli.faults import sentences
+from farm.cli.output import Json, day, show_list, show_one, size
 from farm.cli.uploading import upload_all
 from schemas.checkpoint import Checkpoint, Lora
 from schemas.renderer import RendererView
@@ -132,9 +133,10 @@ def add_style(
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise Stop(f"{file} is no YAML: {' '.join(str(fault).split())}", USAGE) from fault
     except ValidationError as fault:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in fault.errors()[:20]]
-        raise Stop(f"{file} is no style:\n" + "\n".join(lines), USAGE) from fault
-    show_list([client(ctx).save_style(spec)], STYLE, _style, as_json=as_json)
+        raise Stop("\n".join([f"{file} is no style:", *sentences(fault, StyleSpec)]), USAGE) from fault
+    with spec_sent():
+        saved = client(ctx).save_style(spec)
+    show_list([saved], STYLE, _style, as_json=as_json)
 
 
 @style.command("list")
@@ -156,10 +158,7 @@ def show_style(
         show_list(farm.style_versions(name), STYLE, _style, as_json=as_json)
         return
     found = farm.style(name)
-    if as_json:
-        show_json(found.model_dump(mode="json"))
-    else:
-        show_one(found, [("version", found.version), *found.spec.model_dump(mode="json").items()], as_json=False)
+    show_one(found, _facts(found), as_json=as_json)
 
 
 @renderer.command("list")
@@ -191,6 +190,13 @@ def _style(row: Style) -> tuple[object, ...]:
     loras = ", ".join(f"{x.lora} {x.scale:g}" for x in row.spec.loras)
     checkpoint_name = row.spec.checkpoint or "(default)"
     return (row.name, row.version, checkpoint_name, loras, row.spec.strength, row.spec.steps, row.spec.size)
+
+
+def _facts(found: Style) -> list[tuple[str, object]]:
+    spec = found.spec.model_dump(mode="json")
+    spec["checkpoint"] = found.spec.checkpoint or "(default)"
+    spec["loras"] = ", ".join(f"{one.lora} x {one.scale}" for one in found.spec.loras)
+    return [("version", found.version), *spec.items()]
 
 
 def _renderer(row: RendererView) -> tuple[object, ...]:

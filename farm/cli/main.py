@@ -16,7 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some renders failed, 4 no good key, 5 timeout, 130 Ctrl-C.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 some renders failed, 4 no good key, 5 timeout, "
+    "130 Ctrl-C.",
 )
 
 

@@ -6,6 +6,7 @@ strength, variant: neighbours share weights, then the encoded source, then the e
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import prod
 
 from farm.core.ids import Ordinal
 from schemas.campaign import ResolvedBlock, ResolvedCampaign
@@ -52,10 +53,7 @@ def radices(block: ResolvedBlock) -> tuple[int, ...]:
 
 
 def block_size(block: ResolvedBlock) -> int:
-    product = 1
-    for radix in radices(block):
-        product *= radix
-    return product
+    return prod(radices(block))
 
 
 def count(campaign: ResolvedCampaign) -> int:
@@ -70,13 +68,17 @@ def begins(campaign: ResolvedCampaign) -> list[int]:
 
 def cell_at(campaign: ResolvedCampaign, ordinal: int) -> Cell:
     """Raises `IndexError` outside 0..count-1."""
-    for index, (lo, hi) in enumerate(pairwise(begins(campaign))):
-        if lo <= ordinal < hi:
-            rest, digits = ordinal - lo, []
-            for radix in reversed(radices(campaign.blocks[index])):
-                rest, digit = divmod(rest, radix)
-                digits.append(digit)
-            return Cell(index, *reversed(digits))
+    rest = ordinal
+    for index, block in enumerate(campaign.blocks if ordinal >= 0 else ()):
+        radix = radices(block)
+        if rest >= (size := prod(radix)):
+            rest -= size
+            continue
+        digits = []
+        for base in reversed(radix):
+            rest, digit = divmod(rest, base)
+            digits.append(digit)
+        return Cell(index, *reversed(digits))
     raise IndexError(f"ordinal {ordinal} of {count(campaign)}")
 
 

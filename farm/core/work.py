@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from farm.core.campaign import recipe_at
 from farm.core.fingerprint import fingerprint
+from farm.core.matrix import cell_at
 from farm.core.settle import ShardRow
 from farm.core.shard import ordinals_of
 from schemas.campaign import ResolvedCampaign
-from schemas.recipe import Recipe
+from schemas.recipe import Recipe, unet_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +27,8 @@ def rows_of(shard: ShardRow, campaign: ResolvedCampaign) -> list[Row]:
 
 
 def unet_steps_at(campaign: ResolvedCampaign, ordinal: int) -> int:
-    """UNet steps of one render, for learning what a step costs."""
-    return max(1, recipe_at(campaign, ordinal).unet_steps)
+    """UNet steps of one render, for learning what a step costs. The whole recipe would cost four times as much."""
+    cell = cell_at(campaign, ordinal)
+    block = campaign.blocks[cell.block]
+    style, strength = block.styles[cell.style], block.strengths[cell.strength]
+    return max(1, unet_steps(style.steps, style.strength if strength is None else strength))

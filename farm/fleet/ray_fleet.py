@@ -74,7 +74,10 @@ class RayFleet:
 
     def retire(self, name: RendererName) -> None:
         with _ray_errors():
-            self._handle(name).__ray_terminate__.remote()
+            try:
+                self._handle(name).__ray_terminate__.remote()
+            except ValueError:  # it is gone already
+                pass
         self._handles.pop(name, None)
 
     def adopt(self, name: RendererName, epoch: Epoch) -> None:
@@ -145,6 +148,8 @@ class RayFleet:
             return Died(call.name, _first_line(error))
         except RayError as error:
             return Silent(call.name, call.what, _first_line(error))
+        except ValueError as error:  # words of a release that we do not understand
+            return Silent(call.name, call.what, f"unreadable answer: {_first_line(error)}")
 
 
 def _nothing(_: object) -> None:

@@ -20,7 +20,7 @@ from farm.loops.counting import count_cache, count_settled, show_queue, show_ren
 from farm.loops.lead import Lead
 from farm.loops.mate import Mate
 from farm.loops.roster import Roster
-from farm.ports import Depot, Fleet, Heard, Introduced, News, SchedulerStore, SchedulerTx
+from farm.ports import Depot, Fleet, SchedulerStore, SchedulerTx
 from farm.telemetry import SchedulerMetrics
 from farm.usecases.dispatch_shards import Work, look_up_shards, take_shards, write_order
 from farm.usecases.reclaim_shards import reclaim_shards
@@ -29,13 +29,9 @@ from schemas.campaign import ResolvedCampaign
 
 _log = structlog.get_logger()
 
-_COLLECT = timedelta(seconds=2)
-"""How long a renderer waits for something to report: also its heartbeat."""
-
 _PER_QUEUE = 8
 _CAMPAIGNS_KEPT = 64
 _DEPOT_CHECK = 2.0
-_CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +176,10 @@ class Scheduler:
         self._roster.refused &= {(lease.shard, lease.fence) for lease in held}
         show_queue(self._metrics, depths)
         show_renderers(self._metrics, (mate.state for mate in self._roster.mates.values()))
+        depot_answers = self._depot_answers()
         view = Snapshot(
-            waiting=waiting if self._depot_answers() else (),
-            ready_shards=ready,
+            waiting=waiting if depot_answers else (),
+            ready_shards=ready if depot_answers else 0,
             looked_up=frozenset(self._looked_up),
             held=held,
             refused=frozenset(self._roster.refused),

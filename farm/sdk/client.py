@@ -105,7 +105,13 @@ class Client(Transport):
     # campaigns
     def submit(self, spec: CampaignSpec, *, idempotency_key: str | None = None) -> Campaign:
         """Raises `ApiError`; ``problem.errors`` then lists everything that is wrong."""
-        return self._post("/v1/campaigns", Campaign, body=spec, key=idempotency_key or str(uuid.uuid4()))
+        return self.submit_once(spec, idempotency_key or str(uuid.uuid4()))[0]
+
+    def submit_once(self, spec: CampaignSpec, idempotency_key: str) -> tuple[Campaign, bool]:
+        """And whether it was there already: the same spec came with this key before."""
+        response = self._post_raw("/v1/campaigns", body=spec, key=idempotency_key)
+        replayed = response.headers.get("Idempotent-Replayed") == "true"
+        return Campaign.model_validate_json(response.content), replayed
 
     def campaigns(self) -> Iterator[Campaign]:
         """Newest first."""

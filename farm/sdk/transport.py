@@ -21,6 +21,8 @@ _CHUNK = 1 << 20
 _SILENCE = 45.0
 """Seconds. The server says something every 15, so after three times that the stream is dead."""
 
+_BETWEEN_KEEP_ALIVES = 10.0
+
 
 class ApiError(Exception):
     """The farm refused, and said why in ``problem``."""
@@ -91,7 +93,10 @@ class Transport:
     @contextmanager
     def _open_stream(self, path: str, after: int | None, deadline: float | None) -> Iterator[httpx2.EventSource]:
         headers = self._headers | ({} if after is None else {"Last-Event-ID": str(after)})
-        timeout = httpx2.Timeout(10, read=min(_SILENCE, _left(deadline)))
+        # Keep-alives end a read and no message comes of them: a deadline is looked at when a read takes too long, so
+        # with one the stream is opened anew before the server's next keep-alive.
+        patience = _SILENCE if deadline is None else min(_BETWEEN_KEEP_ALIVES, _left(deadline))
+        timeout = httpx2.Timeout(10, read=patience)
         with self._http.sse(self._url + path, headers=headers, timeout=timeout) as source:
             if source.response.status_code in _AWAY:
                 raise httpx2.ConnectError("the farm is away")
@@ -114,11 +119,23 @@ class Transport:
         file: IO[bytes] | None = None,
         key: str | None = None,
     ) -> M:
+        response = self._post_raw(path, params=params, body=body, content=content, file=file, key=key)
+        return kind.model_validate_json(response.content)
+
+    def _post_raw(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: BaseModel | None = None,
+        content: bytes | None = None,
+        file: IO[bytes] | None = None,
+        key: str | None = None,
+    ) -> httpx2.Response:
         headers = {} if key is None else {"Idempotency-Key": key}
         if body is not None:
             content, headers["Content-Type"] = body.model_dump_json().encode(), "application/json"
-        response = self._send("POST", path, params=params, content=content, file=file, headers=headers)
-        return kind.model_validate_json(response.content)
+        return self._send("POST", path, params=params, content=content, file=file, headers=headers)
 
     def _pages(self, path: str, kind: type[M], params: Params | None = None) -> Iterator[M]:
         cursor = None

@@ -85,9 +85,13 @@ RETURNING {_SHARD}
 # Both FROM items see the table as it was before: `had` finds what another render of the fingerprint made earlier.
 ADD_PICTURES = text("""
 WITH given AS (
-  SELECT * FROM unnest(CAST(:team AS bigint[]), CAST(:fingerprint AS bytea[]), CAST(:key AS text[]),
-                       CAST(:sha256 AS bytea[]), CAST(:bytes AS bigint[]), CAST(:width AS int[]),
-                       CAST(:height AS int[]), CAST(:format AS text[]))
+  SELECT CAST(team_id AS bigint) AS team_id, decode(fingerprint, 'hex') AS fingerprint, key,
+         decode(sha256, 'hex') AS sha256, CAST(bytes AS bigint) AS bytes, CAST(width AS int) AS width,
+         CAST(height AS int) AS height, format
+    FROM ROWS FROM (json_array_elements_text(CAST(:team AS json)), json_array_elements_text(CAST(:fingerprint AS json)),
+                    json_array_elements_text(CAST(:key AS json)), json_array_elements_text(CAST(:sha256 AS json)),
+                    json_array_elements_text(CAST(:bytes AS json)), json_array_elements_text(CAST(:width AS json)),
+                    json_array_elements_text(CAST(:height AS json)), json_array_elements_text(CAST(:format AS json)))
          AS g (team_id, fingerprint, key, sha256, bytes, width, height, format)),
 added AS (
   INSERT INTO picture (team_id, fingerprint, key, sha256, bytes, width, height, format)
@@ -104,10 +108,22 @@ SELECT g.team_id, g.fingerprint, g.key, coalesce(added.picture_id, had.picture_i
 ADD_OUTCOMES = text("""
 INSERT INTO outcome (team_id, campaign_id, ordinal, outcome, picture_id, reused, tries, gpu_seconds, renderer,
                      numerics, code, detail)
-SELECT * FROM unnest(CAST(:team AS bigint[]), CAST(:campaign AS bigint[]), CAST(:ordinal AS bigint[]),
-                     CAST(:outcome AS text[]), CAST(:picture AS bigint[]), CAST(:reused AS boolean[]),
-                     CAST(:tries AS smallint[]), CAST(:gpu_seconds AS real[]), CAST(:renderer AS text[]),
-                     CAST(:numerics AS text[]), CAST(:code AS text[]), CAST(:detail AS text[]))
+SELECT CAST(team AS bigint), CAST(campaign AS bigint), CAST(ordinal AS bigint), outcome, CAST(picture AS bigint),
+       CAST(reused AS boolean), CAST(tries AS smallint), CAST(gpu_seconds AS real), renderer, numerics, code, detail
+  FROM ROWS FROM (
+         json_array_elements_text(CAST(:team AS json)),
+         json_array_elements_text(CAST(:campaign AS json)),
+         json_array_elements_text(CAST(:ordinal AS json)),
+         json_array_elements_text(CAST(:outcome AS json)),
+         json_array_elements_text(CAST(:picture AS json)),
+         json_array_elements_text(CAST(:reused AS json)),
+         json_array_elements_text(CAST(:tries AS json)),
+         json_array_elements_text(CAST(:gpu_seconds AS json)),
+         json_array_elements_text(CAST(:renderer AS json)),
+         json_array_elements_text(CAST(:numerics AS json)),
+         json_array_elements_text(CAST(:code AS json)),
+         json_array_elements_text(CAST(:detail AS json)))
+       AS g (team, campaign, ordinal, outcome, picture, reused, tries, gpu_seconds, renderer, numerics, code, detail)
 ON CONFLICT DO NOTHING
 """)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from farm.core.errors import NotFound
 from farm.core.ids import CampaignId, Epoch, Ordinal, RendererName, ShardId, TeamId
-from farm.core.keys import lora_key, provenance_key, source_key, thumbnail_key
+from farm.core.keys import provenance_key, source_key, thumbnail_key
 from farm.core.placement import Placed
 from farm.core.records import CheckpointRow, LoraRow
 from farm.core.settle import FailedTry, NewOutcome, Settled, ShardRow, reuse
@@ -135,9 +135,7 @@ def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token
         engine_digest=shard.engine_key,
         checkpoint=CheckpointRef(name=work.checkpoint.name, digest=work.checkpoint.digest, files=files),
         loras=tuple(
-            LoraRef(
-                name=lora.name, digest=lora.digest, url=depot.link_get(lora_key(lora.digest), ttl), bytes=lora.bytes
-            )
+            LoraRef(name=lora.name, digest=lora.digest, url=depot.link_get(lora.key, ttl), bytes=lora.bytes)
             for lora in work.loras
         ),
         sources={sha256: depot.link_get(source_key(shard.team, sha256), ttl) for sha256 in sorted(sources)},

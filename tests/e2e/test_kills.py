@@ -67,7 +67,7 @@ def test_a_renderer_killed_in_a_campaign_loses_nothing(farm: LiveFarm) -> None:
 def test_a_scheduler_killed_in_a_campaign_is_replaced_and_its_renderers_adopted(farm: LiveFarm) -> None:
     campaign = _begin(farm, "scheduler killed")
     renderers = farm.renderer_pids()
-    os.kill(farm.pid("scheduler"), signal.SIGKILL)
+    farm.kill("scheduler")
     farm.up()
     _end(farm, campaign)
     assert farm.renderer_pids() == renderers  # the same processes, still warm
@@ -77,7 +77,7 @@ def test_a_scheduler_killed_in_a_campaign_is_replaced_and_its_renderers_adopted(
 def test_postgres_killed_in_a_campaign_comes_back_with_every_outcome(farm: LiveFarm) -> None:
     campaign = _begin(farm, "postgres killed")
     scheduler = farm.pid("scheduler")
-    os.kill(farm.pid("postgres"), signal.SIGKILL)
+    farm.kill("postgres")
     assert "store_down" in _complaints(farm)
     farm.parts.postgres.stop()  # backends of the dead server may linger and hold its memory
     farm.parts.postgres.start()
@@ -87,7 +87,7 @@ def test_postgres_killed_in_a_campaign_comes_back_with_every_outcome(farm: LiveF
 
 def test_a_dead_depot_makes_shards_wait(farm: LiveFarm) -> None:
     campaign = _begin(farm, "depot killed")
-    os.kill(farm.pid("s3"), signal.SIGKILL)
+    farm.kill("s3")
     assert "depot_down" in _complaints(farm)
     farm.parts.s3.stop()
     farm.parts.s3.start()

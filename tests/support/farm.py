@@ -40,6 +40,12 @@ class LiveFarm:
         assert found is not None, f"{part} does not run"
         return found.pid
 
+    def kill(self, part: str) -> None:
+        """SIGKILL, and it is gone when this returns."""
+        process = psutil.Process(self.pid(part))
+        process.kill()
+        process.wait(10)
+
     def renderer_pids(self) -> list[int]:
         """Ray names an actor's process after its class."""
         tree = psutil.Process(self.pid("ray")).children(recursive=True)

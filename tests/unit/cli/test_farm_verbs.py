@@ -14,7 +14,9 @@ import farm as package
 from farm.cli import farm_verbs
 from farm.cli.main import app
 from farm.cli.watch import watch
-from schemas.campaign import Block, CampaignSpec, SourceEntry
+from farm.sdk import Client
+from schemas.campaign import Block, CampaignDetail, CampaignSpec, CampaignState, Counts, SourceEntry
+from schemas.renderer import RendererView
 from tests.unit.api.serving import Farm
 from tests.unit.api.world import KEY, picture
 
@@ -73,11 +75,19 @@ def test_up_and_down_say_ports_and_data_folder(bootstrap: Bootstrap, tmp_path: P
 
 def test_status_is_1_when_a_part_is_down(bootstrap: Bootstrap) -> None:
     assert run("status").exit_code == 1
-    bootstrap.parts = [SimpleNamespace(name="api", state="up", port=80)]
-    assert run("status").stdout == "api\tup\t80\n"
+    bootstrap.parts = [SimpleNamespace(name=name, state="up", port=80) for name in ("scheduler", "api")]
+    assert run("status").stdout == "scheduler\tup\t80\napi\tup\t80\n"
     bootstrap.parts += [SimpleNamespace(name="depot", state="down", port=None)]
     found = run("status", "--json")
-    assert (found.exit_code, json.loads(found.stdout)["parts"][1]["state"]) == (1, "down")
+    assert (found.exit_code, json.loads(found.stdout)["parts"][2]["state"]) == (1, "down")
+
+
+def test_status_lists_services_of_a_farm_that_was_ended(bootstrap: Bootstrap) -> None:
+    assert run("status").stdout == "", "where no farm was ever started there are no parts"
+    bootstrap.parts = [SimpleNamespace(name="postgres", state="down", port=5432)]
+    found = run("status")
+    assert found.exit_code == 1
+    assert found.stdout == "postgres\tdown\t5432\napi\tdown\t\nscheduler\tdown\t\n"
 
 
 def test_doctor_says_in_words_what_is_wrong(bootstrap: Bootstrap, farm: Farm) -> None:
@@ -90,9 +100,18 @@ def test_doctor_says_in_words_what_is_wrong(bootstrap: Bootstrap, farm: Farm) ->
     assert "S3 store" in result.stdout
 
 
+def renderer(number: int, state: str) -> RendererView:
+    numbers = {"shards": 0, "waiting": 0}
+    words = dict.fromkeys(("doing", "gpu", "node", "checkpoint", "seen_at"), "")
+    return RendererView.model_validate({"name": f"r{number}", "state": state, **numbers, **words})
+
+
 def test_demo_ends_with_the_path_of_the_sheet(
     bootstrap: Bootstrap, stocked: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = [renderer(number, state) for number, state in enumerate(("idle", "busy", "lost"))]
+    monkeypatch.setattr(Client, "renderers", lambda _: iter(found))
+
     def rendered(client: Any, campaign: str, console: Any) -> Any:
         stocked.world.settle(campaign, {0: "succeeded", 1: "succeeded"})
         return watch(client, campaign, console)
@@ -105,3 +124,31 @@ def test_demo_ends_with_the_path_of_the_sheet(
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "data" / "demo" / "pictures").iterdir())) == 2
     assert not bootstrap.running
+    rows = dict(line.split("\t") for line in result.stdout.splitlines()[:-1])
+    took, speed = float(rows.pop("seconds taken")), float(rows.pop("images/s"))
+    assert took > 0
+    assert speed == pytest.approx(2 / took, abs=0.05)
+    assert rows == {
+        "pictures": str(tmp_path / "data" / "demo" / "pictures"),
+        "renders": "2",
+        "succeeded": "2",
+        "failed": "0",
+        "reused": "0",
+        "renderers": "2",
+    }
+
+
+def test_a_demo_that_rendered_nothing_has_no_speed(stocked: Farm) -> None:
+    reused = CampaignDetail(
+        id="cmp_1",
+        name="Demo",
+        state=CampaignState.DONE,
+        priority=50,
+        parent=None,
+        counts=Counts(total=2, queued=0, running=0, succeeded=2, failed=0, cancelled=0, reused=2),
+        created_at="2026-11-23T10:00:00+00:00",
+        finished_at="2026-11-23T10:00:00.500000+00:00",
+        spec=Bootstrap("").demo_campaign(stocked.client),
+    )
+    assert dict(farm_verbs._summary(reused))["seconds taken"] == "0.5"
+    assert dict(farm_verbs._summary(reused))["images/s"] == "none rendered anew"

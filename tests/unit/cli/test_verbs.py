@@ -44,7 +44,11 @@ def test_the_library_is_filled_and_listed(farm: Farm, tmp_path: Path) -> None:
     assert run("style", "add", "noir.yaml").stdout.startswith("noir\t1\t(default)\tanime 1\t")
     assert json.loads(run("style", "show", "noir", "--json").stdout)["version"] == 1
     assert run("style", "show", "noir", "--versions").stdout.count("\n") == 1
-    assert "steps\t30" in run("style", "show", "noir").stdout
+    shown = run("style", "show", "noir").stdout
+    assert "steps\t30" in shown
+    assert "loras\tanime x 1.0\n" in shown
+    (tmp_path / "noir.yaml").write_text("name: noir\nloras: [{lora: nobody}]\n")
+    assert run("style", "add", "noir.yaml").exit_code == 2
     assert run("checkpoint", "list").stdout.startswith("default\tfolder\t6\t")
     assert json.loads(run("lora", "list", "--json").stdout)[0]["trigger_words"] == ["a"]
     assert run("renderer", "list").stdout == ""
@@ -109,9 +113,9 @@ def test_a_campaign_file_that_is_wrong_is_2_before_anything_is_uploaded(
 
 
 def test_what_the_api_refuses_is_listed_in_full(stocked: Farm, tmp_path: Path) -> None:
-    result = run("campaign", "submit", write_campaign(tmp_path, styles=["noir", "nothing"], strengths=[0.01]))
-    assert result.exit_code == 1
-    assert "/blocks/0/styles/1" in result.stderr
+    result = run("campaign", "submit", write_campaign(tmp_path, styles=["noir", "anime"], strengths=[0.01]))
+    assert result.exit_code == 2, "as when it is found here"
+    assert "/blocks/0/strengths/0" in result.stderr
     assert "[strength_too_low]" in result.stderr
 
 

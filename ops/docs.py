@@ -50,7 +50,7 @@ COMMAND_LINE_SETTINGS = {
 EXITS = {
     "OK": "Done.",
     "FAILED": "It was refused, or something does not work. The sentence on stderr says what.",
-    "USAGE": "The command or a file given to it is wrong. Nothing was sent.",
+    "USAGE": "The command or a file given to it is wrong. Nothing was submitted.",
     "SOME_FAILED": "The campaign has ended and some of its renders failed.",
     "AUTH": "No API key, or not a good one.",
     "TIMEOUT": "`--timeout` ran out. The campaign goes on.",

@@ -163,7 +163,6 @@ def _engine_env(renderers: int) -> dict[str, str]:
     """On CPUs the renderers share the cores; leases are short, since one machine hears itself at once."""
     threads = max(1, (os.cpu_count() or 1) // renderers)
     return {
-        "FARM_FLEET_RENDERERS": str(renderers),
         "FARM_ENGINE_THREADS": "0" if _gpus() else str(threads),
         "FARM_LEASE_TTL": "PT15S",
         "FARM_LEADER_TTL": "PT6S",

@@ -148,7 +148,7 @@ def download(
 
     Example:
 
-        farm campaign download cmp_06yd2k7h00004 pictures/ --name "{style} {source} {strength}"
+        farm campaign download cmp_06yd2k7h00004 pictures/ --name "{style}-{source}"
     """
     try:
         check_template(name)

@@ -46,9 +46,9 @@ def _said(error: ErrorDetails, kind: type[BaseModel], inline: Location) -> str:
         case "too_long":
             return f"these are {len(given):,}; at most {context['max_length']:,}"
         case "less_than_equal":
-            return f"{given} is too large; at most {_number(context['le'])}"
+            return f"{given} is too large; at most {context['le']:,g}"
         case "greater_than_equal":
-            return f"{given} is too small; at least {_number(context['ge'])}"
+            return f"{given} is too small; at least {context['ge']:,g}"
         case "model_type":
             return "keys and their values belong here, each as `key: value`"
         case "value_error":
@@ -82,8 +82,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     """``SourceEntry`` of ``tuple[SourceEntry, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
-
-
-def _number(limit: float) -> str:
-    return f"{limit:g}" if isinstance(limit, float) else f"{limit:,}"
+    for inner in get_args(annotation):
+        found = _model_in(inner)
+        if found is not None:
+            return found
+    return None

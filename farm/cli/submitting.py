@@ -35,10 +35,17 @@ def draft_of(paths: Sequence[Path], options: Mapping[str, Any]) -> CampaignFile:
 def _of_pictures(paths: Sequence[Path], given: Mapping[str, Any]) -> CampaignFile:
     if "styles" not in given:
         raise Stop("With pictures, say at least one --style. `farm style list` shows them.", USAGE)
-    first = paths[0].resolve()
-    name = first.stem if paths[0].is_file() and len(paths) == 1 else (first if first.is_dir() else first.parent).name
-    sources = [str(path) for path in dict.fromkeys(path.absolute() for path in paths)]
-    return from_value({"sources": sources, **given}, Path(), default_name=name or "Pictures")
+    found = list(dict.fromkeys(path.absolute() for path in paths))
+    sources = [str(path) for path in found]  # whole paths: none of them looks like an id
+    return from_value({"sources": sources, **given}, Path(), default_name=_name_of(found) or "Pictures")
+
+
+def _name_of(found: Sequence[Path]) -> str:
+    """Of the picture, or of the folder that the first lies in."""
+    first = found[0]
+    if first.is_dir():
+        return first.resolve().name
+    return first.stem if len(found) == 1 else first.parent.resolve().name
 
 
 def check_styles(farm: Client, references: Collection[str]) -> None:

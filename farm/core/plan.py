@@ -14,6 +14,10 @@ from farm.core.scaling import wanted
 LOOK_UPS = 16
 """Shards compared in one tick: some thousand fingerprints, a few milliseconds of the database."""
 
+HUNG_AFTER = 1800.0
+HUNG_FACTOR = 20.0
+"""Seconds, and how many times as long as expected, before a lease that makes no progress is taken for a hung GPU."""
+
 SETTLE_GRACE = 10.0
 """Seconds a new lease may be missing from what its renderer says it holds: the offer is still on its way."""
 
@@ -31,6 +35,7 @@ class Held:
     cancelled: bool  # its campaign is being cancelled
     engine_key: str
     checkpoint: str
+    gpu_seconds: float = 0.0  # expected of what is still to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Seen:
     checkpoint: str
     draining: bool = False
     silent: bool = False  # it does not answer: what it has may yet end, but it gets no more
+    heard_age: float = 0.0  # seconds since it said what it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,14 @@ class LookUp:
     shards: tuple[ShardId, ...]
 
 
-Decision = Dispatch | LookUp | Wake | Reclaim | Release | Revoke
+@dataclass(frozen=True, slots=True)
+class End:
+    """The renderer answers, and its GPU does not: a lease has lasted far beyond all that is left of its shard."""
+
+    name: RendererName
+
+
+Decision = Dispatch | End | LookUp | Wake | Reclaim | Release | Revoke
 
 
 @dataclass(slots=True)
@@ -118,7 +131,7 @@ def plan(view: Snapshot) -> list[Decision]:
     revoked = _revocations(view, kept)
     placed = place(view.waiting, _free(view, kept))
     looks = _look_ups(view, placed)
-    return [*ended, *revoked, *looks, *_wakes(view, looks), *(Dispatch(p) for p in placed)]
+    return [*ended, *_hung(view), *revoked, *looks, *_wakes(view, looks), *(Dispatch(p) for p in placed)]
 
 
 def _look_ups(view: Snapshot, placed: Sequence[Placed]) -> list[LookUp]:
@@ -138,13 +151,23 @@ def _leases(view: Snapshot) -> tuple[list[Decision], _Ledger]:
         heard = renderer is not None and not renderer.silent  # its heartbeat was only late, as after a database outage
         if held.ended or (held.expired and view.may_reclaim and not heard):
             ended.append(Reclaim(held))
-        elif (held.shard, held.fence) in view.refused or (
-            renderer is not None and (held.shard, held.fence) not in renderer.holds and held.age > SETTLE_GRACE
-        ):
+        elif (held.shard, held.fence) in view.refused or (renderer is not None and _missing(held, renderer)):
             ended.append(Release(held))
         else:
             kept.add(held)
     return ended, kept
+
+
+def _hung(view: Snapshot) -> list[End]:
+    names = {renderer.session: renderer.name for renderer in view.seen if renderer.session is not None}
+    late = {held.session for held in view.held if held.age > HUNG_AFTER + HUNG_FACTOR * held.gpu_seconds}
+    return [End(names[session]) for session in sorted(late & names.keys())]
+
+
+def _missing(held: Held, renderer: Seen) -> bool:
+    """Whether the renderer, when it last spoke, should have had the shard for a while, and did not."""
+    known_for = held.age - renderer.heard_age
+    return (held.shard, held.fence) not in renderer.holds and known_for > SETTLE_GRACE
 
 
 def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:

@@ -14,6 +14,12 @@ from schemas.recipe import Recipe
 MAX_SHARDS = 4_000
 """Above it shards grow instead: submitting stays one short statement, however large the campaign."""
 
+MAX_RENDERS = 500
+"""Of one shard. An order of so many is written in a tenth of a second."""
+
+MAX_SECONDS = 900.0
+"""Of one shard, however large its campaign: the links in an order must outlive two of them."""
+
 Ranges = tuple[tuple[int, int], ...]
 """Ordinals as sorted, disjoint [lo, hi) ranges."""
 
@@ -28,7 +34,8 @@ def cut(campaign: ResolvedCampaign, seconds_of: Callable[[Recipe], float], targe
     for run in runs(campaign):
         recipe = recipe_at(campaign, (run.lo + run.hi) // 2)
         seconds = seconds_of(recipe)
-        wanted = max(1, at_least, round(target_seconds / max(seconds, 1e-6)))
+        longest = max(1, min(MAX_RENDERS, int(MAX_SECONDS / max(seconds, 1e-6))))
+        wanted = max(1, min(longest, max(at_least, round(target_seconds / max(seconds, 1e-6)))))
         pieces = max(1, -(-(run.hi - run.lo) // wanted))
         engine_key, width = engine_digest(recipe.engine_key), run.hi - run.lo
         for piece in range(pieces):  # equal pieces: no short tail that costs a dispatch of its own

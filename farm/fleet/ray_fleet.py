@@ -80,6 +80,14 @@ class RayFleet:
                 pass
         self._handles.pop(name, None)
 
+    def end(self, name: RendererName) -> None:
+        with _ray_errors():
+            try:
+                ray.kill(self._handle(name), no_restart=True)
+            except ValueError:  # it is gone already
+                pass
+        self._handles.pop(name, None)
+
     def adopt(self, name: RendererName, epoch: Epoch) -> None:
         def read(answer: str) -> News:
             return Introduced(name, Hello.model_validate_json(answer))
@@ -113,7 +121,7 @@ class RayFleet:
             ready, _ = ray.wait(references, num_returns=1, timeout=timeout.total_seconds())
             if ready:  # whatever else has come in meanwhile
                 ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
-            found = [self._read(reference, self._calls.pop(reference)) for reference in ready]
+        found = [self._read(reference, self._calls.pop(reference)) for reference in ready]
         return [news for news in found if news is not None]
 
     def close(self) -> None:

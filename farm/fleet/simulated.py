@@ -161,6 +161,9 @@ class SimulatedFleet:
         with suppress(KeyError):  # it is gone already
             self._cluster.lose(name)
 
+    def end(self, name: RendererName) -> None:
+        self.retire(name)  # no renderer here can refuse to go
+
     def adopt(self, name: RendererName, epoch: Epoch) -> None:
         self._call(name, "adopt", lambda answer: Introduced(name, Hello.model_validate_json(answer)), epoch)
 

@@ -20,6 +20,8 @@ class Mate:
     asked: set[str] = field(default_factory=set)  # calls that are under way
     fresh: bool = False  # heard since its heartbeat was last written
     draining: bool = False
+    told: bool = False  # to drain
+    obeyed: bool = False  # it has spoken since
     silent: bool = False  # a call failed, or it has not answered for the lease time
     heard_at: float = 0.0  # monotonic
 
@@ -45,13 +47,13 @@ class Mate:
 
     def greet(self, hello: Hello) -> None:
         if self.hello is None or self.hello.session != hello.session:
-            self.last, self.seen_seq, self.draining = None, 0, False
+            self.last, self.seen_seq, self.draining, self.told, self.obeyed = None, 0, False, False, False
         self.hello, self.fresh = hello, True
 
     def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts]:
         """The reports not yet settled, and what its caches did since it was last heard."""
         before = self.last.cache if self.last is not None else CacheCounts()
-        self.last, self.fresh = collected, True
+        self.last, self.fresh, self.obeyed = collected, True, self.told
         now = collected.cache.model_dump()
         grown = {name: max(0, now[name] - value) for name, value in before.model_dump().items()}
         return [report for report in collected.reports if report.seq > self.seen_seq], CacheCounts(**grown)
@@ -63,7 +65,7 @@ class Mate:
             holds = tuple(held for held in self.last.holds if held not in ended)
             self.last = self.last.model_copy(update={"holds": holds})
 
-    def seen(self) -> Seen:
+    def seen(self, now: float) -> Seen:
         warm = self.last.warm if self.last is not None else None
         return Seen(
             name=self.name,
@@ -73,6 +75,7 @@ class Mate:
             checkpoint=warm.checkpoint if warm else "",
             draining=self.draining,
             silent=self.silent,
+            heard_age=now - self.heard_at,
         )
 
     def heartbeat(self) -> Heartbeat | None:

@@ -8,6 +8,7 @@ import structlog
 
 from farm.core.errors import LeadershipLost
 from farm.core.ids import Epoch, Fence, RendererName, Session, ShardId
+from farm.core.plan import Seen
 from farm.core.records import Heartbeat
 from farm.loops.lead import Lead
 from farm.loops.mate import Mate
@@ -19,6 +20,9 @@ _log = structlog.get_logger()
 
 _COLLECT = timedelta(seconds=2)
 """How long a renderer waits for something to report: also its heartbeat."""
+
+_HANGS = 4
+"""Lease times without a word, after which a renderer is ended. One that has yet to start may take its time."""
 
 _CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
@@ -55,7 +59,7 @@ class Roster:
         """Takes in what was heard; returns the renderers that have answered `collect`."""
         known = [(mate, item) for item in news if (mate := self.mates.get(item.name)) is not None]
         for mate, item in known:  # first of all: should the database fail below, each is asked again
-            mate.asked.discard(_CALLS.get(type(item), ""))
+            mate.asked.discard(item.call if isinstance(item, Silent) else _CALLS.get(type(item), ""))
         heard = []
         for mate, item in known:
             match item:
@@ -69,7 +73,7 @@ class Roster:
                     else:  # another process than the one we know
                         self.adopt(mate)
                 case Answered():
-                    self._answered(item)
+                    self._answered(mate, item)
                 case Silent():
                     self._silent(mate, item)
                 case Died():
@@ -86,6 +90,10 @@ class Roster:
                 self.adopt(mate)
             else:
                 self.collect(mate)
+
+    def seen(self) -> list[Seen]:
+        now = self._monotonic()
+        return [mate.seen(now) for mate in self.mates.values()]
 
     def beats(self) -> list[Heartbeat]:
         """Of those heard since `beaten`."""
@@ -112,15 +120,16 @@ class Roster:
         _log.info("renderer_adopted", name=item.name, session=item.hello.session, holds=len(item.hello.holds))
         self.collect(mate)
 
-    def _answered(self, item: Answered) -> None:
+    def _answered(self, mate: Mate, item: Answered) -> None:
         if item.offered is Offered.STALE_EPOCH:
             raise LeadershipLost(f"{item.name} has seen a newer epoch than {self._epoch}.")
         if item.offered not in (Offered.TAKEN, Offered.ALREADY):
             self.refused.add((item.shard, Fence(item.fence)))
+            if item.offered is Offered.DRAINING:  # a former leader drained it, or it has a fault: it takes no more
+                mate.draining = True
             _log.info("offer_refused", name=item.name, shard=item.shard, why=item.offered)
 
     def _silent(self, mate: Mate, item: Silent) -> None:
-        mate.asked.discard(item.call)
         _log.info("renderer_silent", name=item.name, call=item.call, why=item.why)
         if item.call in ("collect", "adopt"):  # perhaps it restarts: it is asked who it is, once a tick
             mate.silent = True
@@ -133,36 +142,46 @@ class Roster:
 
     def adopt(self, mate: Mate) -> None:
         if "adopt" not in mate.asked:
-            mate.asked.add("adopt")
             self._fleet.adopt(mate.name, self._epoch)
+            mate.asked.add("adopt")
 
     def collect(self, mate: Mate) -> None:
         if self._lead.held is not None and mate.hello is not None and "collect" not in mate.asked:
-            mate.asked.add("collect")
             self._fleet.collect(mate.name, self._epoch, mate.seen_seq, _COLLECT)
+            mate.asked.add("collect")
 
     def muster(self) -> None:
         """Renderers that exist are adopted, whoever made them; those that must go are drained, then retired."""
         names = [name for name in self._fleet.names() if name.startswith(self.fleet_prefix)]
         for name in names:
             if name not in self.mates:
-                self.mates[name] = Mate(name)
+                self.mates[name] = Mate(name, heard_at=self._monotonic())
                 self.adopt(self.mates[name])
         for name in [name for name in self.mates if name not in names]:
             self._lose(self.mates[name])
         for mate in self.mates.values():
-            if mate.hello is not None and self._monotonic() - mate.heard_at > self._lease_ttl.total_seconds():
+            quiet = (self._monotonic() - mate.heard_at) / self._lease_ttl.total_seconds()
+            if mate.hello is not None and quiet > 1:
                 mate.silent = True  # a call that never ends: it would lose every shard that it is given
-            if mate.silent:
+            if quiet > _HANGS and (mate.hello is not None or not mate.name.startswith(self._prefix)):
+                _log.error("renderer_ended", name=mate.name, quiet_seconds=quiet * self._lease_ttl.total_seconds())
+                self._fleet.end(mate.name)  # it keeps a GPU, and nobody would ever replace it
+            elif mate.silent:
                 self.adopt(mate)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Said anew each time: a call may be lost, and saying it twice does no harm."""
         going = self._fleet.draining()
         for mate in self.mates.values():
             if mate.hello is not None and not mate.draining and self._must_go(mate.name, mate.hello.node, going):
                 _log.info("renderer_draining", name=mate.name, node=mate.hello.node)
                 mate.draining = True
-                self._fleet.drain(mate.name, self._epoch)
-            elif mate.draining and not mate.holds:
+            if mate.draining and mate.obeyed and not mate.holds:
                 self._fleet.retire(mate.name)
+            elif mate.draining:  # what was offered last may not be in what it said last
+                self._fleet.drain(mate.name, self._epoch)
+                mate.told = True
 
     def _must_go(self, name: RendererName, node: str, going: frozenset[str]) -> bool:
         return node in going or not name.startswith(self._prefix)

@@ -12,11 +12,12 @@ from typing import assert_never
 
 import structlog
 
-from farm.core.errors import DepotDown, FarmError, LeadershipLost
+from farm.core.errors import FarmError, LeadershipLost
 from farm.core.ids import CampaignId, Epoch, RendererName, ShardId
-from farm.core.keys import provenance_key, thumbnail_key
-from farm.core.plan import Decision, Dispatch, LookUp, Reclaim, Release, Revoke, Snapshot, Wake, plan
+from farm.core.placement import SLOTS
+from farm.core.plan import Decision, Dispatch, End, LookUp, Reclaim, Release, Revoke, Snapshot, Wake, plan
 from farm.loops.counting import count_cache, count_settled, show_queue, show_renderers
+from farm.loops.depot_watch import DepotWatch
 from farm.loops.lead import Lead
 from farm.loops.mate import Mate
 from farm.loops.roster import Roster
@@ -66,6 +67,7 @@ class Scheduler:
         self._lead = Lead(holder=holder, store=store, ttl=pace.leader_ttl, metrics=metrics, monotonic=monotonic)
         self._next_tick = self._next_depot_check = 0.0
         self._depot_up = True
+        self._watch = DepotWatch(depot, metrics)
         self._in_doubt = False  # something heard may not have been settled
         self._roster = Roster(
             fleet=fleet,
@@ -108,6 +110,7 @@ class Scheduler:
         """Another may lead at once; the renderers live on and keep their reports."""
         self._lead.resign()
         self._roster.mates.clear()
+        self._watch.close()
         self._fleet.close()
 
     def _step_down(self) -> None:
@@ -131,7 +134,7 @@ class Scheduler:
                     batch.append((mate, From(mate.name, mate.hello.numerics, reports)))
                 if mate.pending.fault:
                     _log.error("renderer_fault", name=mate.name, fault=mate.pending.fault)
-                    self._fleet.retire(mate.name)
+                    mate.draining = True
         if batch:
             with self._metrics.stage_seconds.labels("settle").time(), self._store.as_scheduler(self._lead.mine) as tx:
                 tally = settle_reports(tx, [sender for _, sender in batch], self._resolved_in)
@@ -151,11 +154,7 @@ class Scheduler:
         with self._store.as_scheduler(self._lead.mine) as tx:
             used = tx.keys_in_use(keys)
         unwanted = [key for key in keys if key not in used]
-        try:
-            self._depot.delete([k for key in unwanted for k in (key, thumbnail_key(key), provenance_key(key))])
-            self._metrics.deleted.inc(len(unwanted))
-        except DepotDown as error:
-            _log.warning("unwanted_pictures_stay", count=len(unwanted), detail=error.detail)
+        self._watch.drop(unwanted)
 
     # planning
 
@@ -169,7 +168,7 @@ class Scheduler:
             if beats:
                 tx.heartbeat(beats, self._pace.lease_ttl)
             tx.finish_cancelled()
-            waiting, ready = tx.waiting(_PER_QUEUE)
+            waiting, ready = tx.waiting(max(_PER_QUEUE, SLOTS * len(self._roster.mates)))
             held, depths = tx.held(), tx.depths()
         self._roster.beaten()
         self._looked_up &= {shard.shard for shard in waiting}
@@ -183,23 +182,16 @@ class Scheduler:
             looked_up=frozenset(self._looked_up),
             held=held,
             refused=frozenset(self._roster.refused),
-            seen=[mate.seen() for mate in self._roster.mates.values()],
+            seen=self._roster.seen(),
             names=self._pace.names,
             may_reclaim=self._lead.led_for(self._pace.lease_ttl),
         )
         self._act(plan(view))
 
     def _depot_answers(self) -> bool:
-        """While the store is down shards wait: a render whose picture cannot be kept is GPU time thrown away."""
         if self._monotonic() >= self._next_depot_check:
             self._next_depot_check = self._monotonic() + _DEPOT_CHECK
-            try:
-                self._depot.ready()
-                self._depot_up = True
-            except DepotDown as error:
-                self._depot_up = False
-                self._metrics.unavailable.labels(error.code).inc()
-                _log.warning("depot_down", detail=error.detail)
+            self._depot_up = self._watch.answers()
         return self._depot_up
 
     # acting
@@ -226,6 +218,9 @@ class Scheduler:
                     self._fleet.wake(name)
                 case Revoke(name, shards):
                     self._fleet.revoke(name, self._epoch, shards)
+                case End(name):
+                    _log.error("renderer_hangs", name=name)
+                    self._fleet.end(name)
                 case LookUp(shards):
                     self._look_up(shards)
                 case Dispatch() | Reclaim() | Release():

@@ -12,6 +12,7 @@ from farm.core.plan import (
     SETTLE_GRACE,
     Decision,
     Dispatch,
+    End,
     Held,
     LookUp,
     Reclaim,
@@ -86,6 +87,16 @@ def test_an_expired_lease_is_reclaimed_only_when_that_is_allowed() -> None:
     assert plan(view(held=[lost], seen=[silent], may_reclaim=False)) == []
     assert of(Reclaim, view(held=[lost], seen=[silent])) == [Reclaim(lost)]
     assert of(Reclaim, view(held=[lost])) == [Reclaim(lost)]
+
+
+def test_a_renderer_whose_lease_lasts_far_beyond_its_shard_is_ended() -> None:
+    assert of(End, view(held=[held(1, age=1900.0, gpu_seconds=4.0)], seen=[seen(0, 1)])) == [End(NAMES[0])]
+    assert of(End, view(held=[held(1, age=1900.0, gpu_seconds=40.0)], seen=[seen(0, 1)])) == []
+
+
+def test_what_a_renderer_said_before_the_offer_does_not_release_it() -> None:
+    assert of(Release, view(held=[held(1, age=15.0)], seen=[seen(0, heard_age=8.0)])) == []
+    assert of(Release, view(held=[held(1, age=15.0)], seen=[seen(0, heard_age=1.0)])) != []
 
 
 def test_a_late_heartbeat_takes_nothing_from_a_renderer_that_answers() -> None:

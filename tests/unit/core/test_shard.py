@@ -11,6 +11,8 @@ from farm.core.campaign import recipe_at
 from farm.core.fingerprint import engine_digest
 from farm.core.matrix import count, runs
 from farm.core.shard import (
+    MAX_RENDERS,
+    MAX_SECONDS,
     MAX_SHARDS,
     Bisect,
     Poisoned,
@@ -61,9 +63,16 @@ def test_shards_are_no_longer_than_the_target_and_of_nearly_equal_width(
 @pytest.mark.parametrize("sources", [1, 7, 1_000])
 def test_large_campaigns_have_larger_shards_not_more(variants: int, sources: int) -> None:
     of = campaign(block(styles=3, sources=sources, variants=variants))
-    shards = cut(of, lambda _: 60.0, 30.0)
-    assert len(shards) <= MAX_SHARDS + len(runs(of))
+    shards = cut(of, lambda _: 1.0, 1.0)
+    widest = max(shard.hi - shard.lo for shard in shards)
+    assert len(shards) <= MAX_SHARDS + len(runs(of)) or widest == MAX_RENDERS
+    assert widest <= MAX_RENDERS
     assert sum(shard.hi - shard.lo for shard in shards) == count(of)
+
+
+def test_no_shard_outlives_the_links_in_its_order() -> None:
+    shards = cut(campaign(block(sources=1_000, variants=100)), lambda _: 60.0, 30.0)
+    assert max(shard.hi - shard.lo for shard in shards) * 60.0 <= MAX_SECONDS
 
 
 def test_a_render_that_costs_nothing_does_not_break_the_cut() -> None:

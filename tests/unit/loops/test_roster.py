@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from farm.core.errors import LeadershipLost, StoreDown
-from farm.core.ids import Epoch, RendererName
+from farm.core.ids import Epoch, RendererName, ShardId
 from farm.core.lease import Leadership
 from farm.loops.lead import Lead
 from farm.loops.mate import Mate
@@ -42,7 +42,7 @@ class World:
         return self.going
 
     def __getattr__(self, what: str) -> Any:
-        if what not in ("adopt", "collect", "drain", "retire", "greet"):
+        if what not in ("adopt", "collect", "drain", "retire", "end", "greet"):
             raise AttributeError(what)
         return lambda *arguments: self.asked.append((what, *arguments))
 
@@ -144,31 +144,31 @@ def test_a_silent_renderer_is_asked_who_it_is_once_a_tick_and_gets_no_work(world
     for _ in range(3):
         roster.hear([Silent(ONE, "collect", "lost"), Silent(ONE, "adopt", "lost")])
         assert world.take() == [], "or the loop would spin as fast as its calls fail"
-        assert mate.seen().silent
+        assert mate.seen(0.0).silent
         roster.muster()
         assert world.take() == [("adopt", ONE)]
     roster.hear([hello()])
-    assert not mate.seen().silent
+    assert not mate.seen(0.0).silent
     assert [call[0] for call in world.take()] == ["greet", "collect"]
 
 
 def test_an_offer_that_failed_says_nothing_of_the_renderer(world: World, roster: Roster) -> None:
     mate = met(world, roster)
     roster.hear([Silent(ONE, "offer", "lost"), Silent(ONE, "revoke", "lost")])
-    assert not mate.seen().silent
+    assert not mate.seen(0.0).silent
 
 
 def test_one_that_has_not_answered_for_the_lease_time_is_silent_until_it_does(world: World, roster: Roster) -> None:
     mate = met(world, roster)
     world.now = TTL.total_seconds()
     roster.muster()
-    assert not mate.seen().silent
+    assert not mate.seen(0.0).silent
     world.now += 0.1
     roster.muster()
-    assert mate.seen().silent
+    assert mate.seen(0.0).silent
     assert world.take() == [("adopt", ONE)]
     roster.hear([heard()])
-    assert not mate.seen().silent
+    assert not mate.seen(0.0).silent
 
 
 def test_a_newer_epoch_ends_our_lead(world: World, roster: Roster) -> None:
@@ -201,7 +201,7 @@ def test_those_of_a_node_that_must_go_are_drained_and_then_retired(world: World,
     world.going = frozenset({"n"})
     roster.muster()
     roster.muster()
-    assert world.take() == [("drain", ONE)], "it still holds a shard"
+    assert world.take() == [("drain", ONE), ("drain", ONE)], "it still holds a shard"
     mate.hear(collected(holds=[]))
     roster.muster()
     assert world.take() == [("retire", ONE)]
@@ -227,7 +227,51 @@ def test_those_of_another_revision_are_drained_as_soon_as_they_are_known(world: 
     assert [call for call in world.take() if call[0] != "greet"] == [("adopt", older), ("collect", older)]
     roster.muster()
     assert world.take() == [("drain", older)]
-    assert roster.mates[older].seen().draining
+    assert roster.mates[older].seen(0.0).draining
+
+
+def test_one_that_hangs_is_ended_and_one_that_has_yet_to_start_is_not(world: World, roster: Roster) -> None:
+    met(world, roster)
+    world.existing.append(TWO)
+    roster.muster()
+    world.now += 5 * TTL.total_seconds()
+    world.take()
+    roster.muster()
+    assert [call for call in world.take() if call[0] == "end"] == [("end", ONE)]
+
+
+def test_a_drain_is_said_until_it_is_heard(world: World, roster: Roster) -> None:
+    met(world, roster)
+    world.going = frozenset({"n"})
+    for _ in range(2):
+        roster.muster()
+        assert world.take() == [("drain", ONE)]
+
+
+def test_one_that_refuses_because_it_drains_gets_no_more_and_is_retired(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    roster.hear([Answered(ONE, ShardId(1), "f", Offered.DRAINING)])
+    assert mate.seen(0.0).draining
+    mate.hear(collected(holds=[]))
+    roster.muster()
+    assert world.take() == [("drain", ONE)], "what it said before it was told says nothing of the last offer"
+    mate.hear(collected(holds=[]))
+    roster.muster()
+    assert ("retire", ONE) in world.take()
+
+
+def test_news_behind_a_failing_transaction_does_not_silence_anybody(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    assert "collect" in mate.asked
+    world.existing.append(TWO)
+    roster.muster()
+    world.down = True
+    with pytest.raises(StoreDown):
+        roster.hear([hello(TWO, "t"), Silent(ONE, "collect", "away")])
+    world.down = False
+    world.take()
+    roster.again()
+    assert world.take() == [("collect", ONE), ("adopt", TWO)]
 
 
 def test_after_a_failure_of_the_database_everybody_is_asked_again(world: World, roster: Roster) -> None:
@@ -266,7 +310,7 @@ def test_a_new_session_begins_from_nothing() -> None:
     mate.greet(hello().hello)
     assert mate.seen_seq == 5, "the same session introduced itself again"
     mate.greet(hello(session="newer").hello)
-    assert (mate.seen_seq, mate.last, mate.seen().engine_key) == (0, None, "")
+    assert (mate.seen_seq, mate.last, mate.seen(0.0).engine_key) == (0, None, "")
     assert mate.holds == {(9, "f")}
 
 

@@ -11,6 +11,9 @@ from farm.ports import SchedulerTx
 from schemas.campaign import ResolvedCampaign
 from schemas.report import Failure, FailureKind, RenderReport, RowReport, Seconds, Tried
 
+_SAMPLE = 8
+"""Renders of a settled shard that the cost of a step is learned from, about; more would not make it truer."""
+
 
 @dataclass(frozen=True, slots=True)
 class From:
@@ -104,14 +107,14 @@ def _learn(
     parts: Sequence[_Part],
     resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign],
 ) -> None:
-    """What a UNet step costs, per engine key; loading is not part of it."""
+    """What a UNet step costs, per engine key, from a few renders of each shard; loading is not part of it."""
     seconds = {(shard, row.ordinal): row.seconds.gpu - row.seconds.load for _, shard, _, rows in parts for row in rows}
     spent: dict[tuple[TeamId, str], list[tuple[float, int]]] = defaultdict(list)
     for one in settled:
-        for outcome in one.outcomes:
-            if outcome.succeeded:
-                steps = unet_steps_at(resolved_of(tx, one.shard.campaign), outcome.ordinal)
-                spent[one.shard.team, one.shard.engine_key].append((seconds[one.shard.id, outcome.ordinal], steps))
+        good = [outcome for outcome in one.outcomes if outcome.succeeded]
+        for outcome in good[:: max(1, len(good) // _SAMPLE)]:
+            steps = unet_steps_at(resolved_of(tx, one.shard.campaign), outcome.ordinal)
+            spent[one.shard.team, one.shard.engine_key].append((seconds[one.shard.id, outcome.ordinal], steps))
     for (team, engine_key), costs in sorted(spent.items()):
         per_step = sum(s for s, _ in costs) / sum(n for _, n in costs)
         tx.learn(team, engine_key, step_seconds=per_step, renders=len(costs))

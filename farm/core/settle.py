@@ -118,12 +118,11 @@ def settle(
             case Tried.FAILED:
                 failure = row.failure or _UNEXPLAINED
                 failed.append(FailedTry(shard.id, Ordinal(row.ordinal), failure))
-                verdict = after_failure(failure.kind, tries=shard.tries + 1, now=now)
-                if isinstance(verdict, RetryAt):
-                    again.setdefault((verdict.at, shard.tries + 1), []).append(row.ordinal)
-                else:
-                    assert isinstance(verdict, GiveUp)  # noqa: S101  (for mypy; the union has two members)
-                    outcomes.append(_outcome(shard, row, renderer, numerics, tries=shard.tries + 1))
+                match after_failure(failure.kind, tries=shard.tries + 1, now=now):
+                    case RetryAt(at):
+                        again.setdefault((at, shard.tries + 1), []).append(row.ordinal)
+                    case GiveUp():
+                        outcomes.append(_outcome(shard, row, renderer, numerics, tries=shard.tries + 1))
             case _:
                 assert_never(row.tried)
     moved = [ordinal for ordinals in again.values() for ordinal in ordinals]

@@ -50,6 +50,7 @@ def test_shards_are_no_longer_than_the_target_and_of_nearly_equal_width(
     of: ResolvedCampaign, seconds: float, target: float
 ) -> None:
     most = max(1, -(-count(of) // MAX_SHARDS), round(target / seconds))
+    most = min(most, MAX_RENDERS, max(1, int(MAX_SECONDS / seconds)))
     shards = cut(of, lambda _: seconds, target)
     for run in runs(of):
         widths = [shard.hi - shard.lo for shard in shards if run.lo <= shard.lo < run.hi]

@@ -1,0 +1,88 @@
+"""Renders with the shipped checkpoint, by Halftone's engine, without a farm: for the report and the tests."""
+
+import importlib.resources
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import yaml
+from PIL import Image, ImageOps
+from skimage.metrics import structural_similarity
+
+from actors.engine.denoise import DiffusersEngine
+from actors.engine.port import LoraFile, PassKey, Rendered, Row, Weights
+from farm.embedded import SHIPPED
+from ops.demo_checkpoint.filters import Rgb
+from schemas.report import Failure
+from schemas.style import Sampler, StyleSpec
+
+SIZE: Final = 256
+HELD_OUT: Final = {
+    "coffee.png": "a cup of coffee on a wooden table",
+    "chelsea.png": "a cat looking at the camera",
+    "astronaut.png": "an astronaut in front of a shuttle",
+    "rocket.jpg": "a rocket on its launch pad",
+    "motorcycle_left.png": "a motorcycle in a workshop",
+}
+"""Photos of scikit-image that no training saw."""
+
+
+def photo(name: str) -> Image.Image:
+    folder = Path(str(importlib.resources.files("skimage"))) / "data"
+    return ImageOps.fit(Image.open(folder / name).convert("RGB"), (SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def styles() -> dict[str, StyleSpec]:
+    """As a new farm gets them."""
+    listed = yaml.safe_load((SHIPPED / "styles.yaml").read_text())
+    return {spec.name: spec for spec in map(StyleSpec.model_validate, listed)}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One picture: of which photo, under which prompt, from how much noise."""
+
+    photo: str
+    prompt: str
+    strength: float
+    seed: int = 1
+
+
+class Studio:
+    """An engine with the checkpoint of *home* and at most one LoRA."""
+
+    def __init__(self, home: Path = SHIPPED, threads: int = 0) -> None:
+        self._home = home
+        self.engine = DiffusersEngine(batch=1, device="auto", threads=threads, ram_bytes=2**30, tokenizer=None)
+
+    @cached_property
+    def styles(self) -> dict[str, StyleSpec]:
+        return styles()
+
+    def load(self, lora: str | None = None, scale: float = 1.0) -> None:
+        path = self._home / "loras" / f"{lora}.safetensors"
+        files = (LoraFile(str(lora), path, scale),) if lora else ()
+        self.engine.load(Weights("demo", self._home / "checkpoint", files))
+
+    def styled(self, style: str, name: str, strength: float, seed: int = 1) -> Rgb:
+        """What a campaign renders of the photo *name* in *style*, which must be loaded."""
+        return self.picture(Wanted(name, self.styles[style].prompt.format(prompt=HELD_OUT[name]), strength, seed))
+
+    def picture(self, wanted: Wanted) -> Rgb:
+        """(256, 256, 3)."""
+        look = next(iter(self.styles.values()))
+        key = PassKey(wanted.strength, look.steps, look.guidance, Sampler.EULER, f"{SIZE}x{SIZE}")
+        row = Row(wanted.photo, photo(wanted.photo), wanted.prompt, look.negative_prompt, wanted.seed, key)
+        match self.engine.render([row], lambda: False)[0]:
+            case Rendered(picture=picture):
+                return np.asarray(picture)
+            case Failure(detail=detail):
+                raise RuntimeError(detail)
+
+
+def likeness(one: Rgb, other: Rgb) -> float:
+    """SSIM of the luminance (Wang et al. 2004), 1 for the same picture."""
+    grey = [np.asarray(Image.fromarray(picture).convert("L")) for picture in (one, other)]
+    return float(structural_similarity(*grey))  # type: ignore[no-untyped-call]

@@ -135,7 +135,6 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "leadership_lost": "Another scheduler leads now. Nothing was written; this one stands by. Nothing to do.",
         "lease_lost": "A lease ran out before it was renewed. The shard is given to another renderer. Nothing to do.",
         "embedded_part_failed": "A part of `farm up` did not start. The end of its log stands in the message.",
-        "tiny_not_built": "The tiny checkpoint of `farm up` could not be built. The message has the end of the log.",
         "demo_not_installed": "The photos of `farm demo` come with scikit-image: `pip install 'halftone[demo]'`.",
         "bad_settings": "Settings in the environment are missing or wrong. The message names each: "
         "see [settings](settings.md).",

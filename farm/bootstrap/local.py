@@ -12,20 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import yaml
+
 from farm.bootstrap.services import new_key
-from farm.core.errors import FarmError
-from farm.embedded import EmbeddedFarm, Service, Started
+from farm.embedded import SHIPPED, EmbeddedFarm, Service, Started
 from farm.sdk import ApiError, Client
-from schemas.style import StyleLora, StyleSpec
+from schemas.style import StyleSpec
 
 _SHOWN = ("api", "metrics", "postgres", "s3", "ray")
 _PARTS = ("postgres", "s3", "ray", "api", "scheduler")
-_LOOKS = {
-    "anime": "anime style, clean lines, cel shading, {prompt}",
-    "cartoon": "cartoon style, bold outlines, flat colours, {prompt}",
-    "cinematic": "cinematic style, dramatic light, teal and orange, {prompt}",
-    "illustration": "illustration style, soft brush, muted colours, {prompt}",
-}
 
 Say = Callable[[str], None]
 
@@ -69,7 +64,7 @@ def up(data: Path, *, renderers: int | None, on_step: Say, env: Mapping[str, str
     running = Running(farm.api_url, _key(farm), farm.data, {name: farm.state.ports[name] for name in _SHOWN})
     _write_client(running)
     with Client(running.url, running.key) as client:
-        _furnish(client, farm, on_step)
+        _furnish(client, on_step)
     return running
 
 
@@ -194,44 +189,19 @@ def _write_client(running: Running) -> None:
     draft.replace(path)
 
 
-def _furnish(client: Client, farm: EmbeddedFarm, on_step: Say) -> None:
+def _furnish(client: Client, on_step: Say) -> None:
     """The checkpoint, LoRAs and styles that a new farm has. What a former try left out is added."""
     _wait_ready(client)
-    if {style.name for style in client.styles()} >= set(_LOOKS):
+    styles = [StyleSpec.model_validate(spec) for spec in yaml.safe_load((SHIPPED / "styles.yaml").read_text())]
+    if {style.name for style in client.styles()} >= {style.name for style in styles}:
         return
-    folder = farm.data / "tiny"
-    if not (folder / "checkpoint" / "model_index.json").exists():
-        on_step("Building the tiny SDXL checkpoint")
-        _build_tiny(folder)
-    client.add_checkpoint("tiny-sdxl", folder / "checkpoint")
-    for name in _LOOKS:
-        client.add_lora(
-            name, folder / "loras" / f"{name}.safetensors", trigger_words=(f"{name} style",), licence="Apache-2.0"
-        )
-    for name, prompt in _LOOKS.items():
-        client.save_style(
-            StyleSpec(
-                name=name,
-                loras=(StyleLora(lora=name, scale=1.0),),
-                prompt=prompt,
-                negative_prompt="blurry, low quality",
-                strength=0.5,
-                guidance=4.0,
-                steps=8,
-                size="128x128",
-            )
-        )
-    on_step(f"Added the checkpoint tiny-sdxl and the styles {', '.join(_LOOKS)}")
-
-
-def _build_tiny(folder: Path) -> None:
-    """In a process of its own: torch stays out of this one."""
-    built = subprocess.run(
-        [sys.executable, "-m", "actors.engine.tiny", str(folder)], capture_output=True, text=True, check=False
-    )
-    if built.returncode:
-        tail = "\n".join(built.stderr.splitlines()[-5:])
-        raise FarmError(f"The tiny checkpoint could not be built:\n{tail}", code="tiny_not_built")
+    client.add_checkpoint("halftone-demo", SHIPPED / "checkpoint")
+    for style in styles:
+        for lora in style.loras:
+            file = SHIPPED / "loras" / f"{lora.lora}.safetensors"
+            client.add_lora(lora.lora, file, trigger_words=(f"{lora.lora} style",), licence="Apache-2.0")
+        client.save_style(style)
+    on_step(f"Added the checkpoint halftone-demo and the styles {', '.join(style.name for style in styles)}")
 
 
 def _wait_ready(client: Client, timeout: float = 30) -> None:

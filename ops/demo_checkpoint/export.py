@@ -14,8 +14,8 @@ from actors.engine.base_config import SAMPLER
 from ops.demo_checkpoint.denoiser import Base
 
 
-def write_checkpoint(autoencoder: Any, base: Base, folder: Path) -> None:
-    """In place of whatever *folder* held."""
+def write_checkpoint(autoencoder: Any, base: Base, tokenizers: Path, folder: Path) -> None:
+    """In place of whatever *folder* held. The tokenizers stay as they were written: vocab.json and merges.txt."""
     texts = base.texts
     pipe: Any = StableDiffusionXLImg2ImgPipeline(  # type: ignore[no-untyped-call]
         vae=autoencoder,
@@ -32,6 +32,9 @@ def write_checkpoint(autoencoder: Any, base: Base, folder: Path) -> None:
     )
     shutil.rmtree(folder, ignore_errors=True)
     pipe.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    for name in ("tokenizer", "tokenizer_2"):
+        shutil.rmtree(folder / name)
+        shutil.copytree(tokenizers / name, folder / name)
 
 
 def write_lora(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -200,7 +200,7 @@ def _images(name: str, data: bytes, kind: str) -> Iterator[Image.Image]:
     image: Image.Image = Image.open(io.BytesIO(data))
     if image.width * image.height > LARGEST:
         return
-    see_through = kind in ("cutout", "clipart") and (image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info)
+    see_through = kind == "clipart" and (image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info)
     image = ImageOps.exif_transpose(image).convert("RGBA" if see_through else "RGB")
     if see_through:
         image = image.crop(image.getbbox())

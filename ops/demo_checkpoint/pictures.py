@@ -48,7 +48,7 @@ class Pictures:
 
 def tensor(pictures: NDArray[np.uint8]) -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) in -1..1, channels last in memory."""
-    return torch.from_numpy(pictures).to(device()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).to(device()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def prepare(work: Path, count: int) -> Pictures:

@@ -1,5 +1,6 @@
 """One loop for all that is trained: a budget of minutes, a state on disk to go on from, an average of the weights."""
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -59,6 +60,17 @@ def train(task: Task, work: Path) -> None:
             saved = now
     state.save()
     state.finish()
+
+
+def record(work: Path, path: Path) -> None:
+    """What was trained for how long, from the states in *work*, for the report."""
+    states = {file.stem: torch.load(file, map_location="cpu") for file in sorted(work.glob("*.pt"))}
+    done = {
+        name: {"steps": state["count"], "minutes": round(state["seconds"] / 60, 1)}
+        for name, state in states.items()
+        if isinstance(state, dict)
+    }
+    path.write_text(json.dumps(done, indent=1) + "\n")
 
 
 class _State:

@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from actors.engine import lora as loras
-from actors.engine import tiny
 from actors.engine.denoise import DiffusersEngine
 from actors.engine.port import LoraFile, PassKey, Refused, Rendered, Row, Stopped, Weights
 from actors.renderer import Renderer, RendererSettings
 from schemas.report import Failure, FailureKind, Tried
 from schemas.style import Sampler
+from tests.support import tiny
 from tests.unit.actors.support import Scheduler, checkpoint_folder, lora, order, picture, recipe, row, running_depot
 
 pytestmark = [

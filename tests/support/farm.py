@@ -17,8 +17,11 @@ from farm.depot.s3 import S3Depot
 from farm.embedded import EmbeddedFarm
 from farm.sdk import Client
 from schemas.campaign import Block, CampaignSpec, SourceEntry
+from schemas.style import StyleLora, StyleSpec
 from tests.support.parts import own_folder
 
+QUICK = ("quick-anime", "quick-cartoon")
+"""Styles of few steps and small pictures: for tests that are about the farm, not about what it shows."""
 PHOTOS = Path(str(resources.files("skimage"))) / "data"
 
 
@@ -64,7 +67,7 @@ class LiveFarm:
             blocks=(
                 Block(
                     sources=tuple(SourceEntry(source=source.id) for source in sources),
-                    styles=("anime", "cartoon"),
+                    styles=QUICK,
                     strengths=(0.5,),
                     variants=variants,
                 ),
@@ -80,6 +83,9 @@ def live_farm(env: Mapping[str, str]) -> Iterator[LiveFarm]:
         running = bootstrap.up(data, renderers=2, on_step=print, env=env)
         try:
             with Client(running.url, running.key) as client:
+                for name in QUICK:
+                    lora = StyleLora(lora=name.removeprefix("quick-"))
+                    client.save_style(StyleSpec(name=name, loras=(lora,), guidance=1.0, steps=4, size="128x128"))
                 yield LiveFarm(data, client, env)
         finally:
             EmbeddedFarm(data).wipe()

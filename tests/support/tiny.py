@@ -1,7 +1,7 @@
-"""A tiny SDXL of our own: ``python -m actors.engine.tiny OUTDIR``.
+"""A tiny SDXL of our own, for tests of the engine: built in seconds, the same bytes every time.
 
-The same classes as the real one, small numbers, weights from a seed and from construction, no training. Writes
-``OUTDIR/checkpoint/`` (a diffusers folder) and ``OUTDIR/loras/<name>.safetensors``; the same bytes every time.
+The same classes as the real one, small numbers, weights from a seed and from construction, no training. `build` writes
+``checkpoint/`` (a diffusers folder) and ``loras/<name>.safetensors``.
 
 Pictures come out recognisable, because three things are built in rather than left to chance:
 the VAE averages 4x4 pixels into one latent and spreads it again; the UNet takes for noise what stands out from its
@@ -9,7 +9,6 @@ surroundings, so denoising smooths; and the rest of the UNet, random, adds a lit
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -262,7 +261,3 @@ def _lora(modules: dict[str, nn.Module], seed: int) -> dict[str, Tensor]:
         tensors[f"{name}.lora_A.weight"] = down.half()
         tensors[f"{name}.lora_B.weight"] = up.half()
     return tensors
-
-
-if __name__ == "__main__":
-    build(Path(sys.argv[1]))

@@ -75,7 +75,8 @@ def _loss(model: Any, pixels: Tensor) -> Tensor:
         latents = posterior.sample()
         shaken = latents + 0.1 * latents.detach().std() * torch.randn_like(latents)  # the UNet will not be exact
         given = model.decode(shaken).sample
-    return _off(given.float() - pixels) + 1e-5 * posterior.kl().mean() / CHANNELS
+    spread: Tensor = 1e-5 * posterior.kl().mean() / CHANNELS
+    return _off(given.float() - pixels) + spread
 
 
 def _off(off: Tensor) -> Tensor:

@@ -66,5 +66,5 @@ def style_of(pictures: Sequence[NDArray[np.uint8]]) -> list[str]:
 
 def _seen(picture: NDArray[np.uint8]) -> Tensor:
     """(1, 3, 96, 96) in -1..1."""
-    pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
     return functional.interpolate(pixels, size=(SEEN, SEEN), mode="area")

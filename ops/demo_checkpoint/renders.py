@@ -45,6 +45,7 @@ class Wanted:
     prompt: str
     strength: float
     seed: int = 1
+    guidance: float | None = None  # none: that of the styles, with their negative prompt
 
 
 class Studio:
@@ -73,8 +74,11 @@ class Studio:
     def picture(self, wanted: Wanted) -> Rgb:
         """(256, 256, 3)."""
         look = next(iter(self.styles.values()))
-        key = PassKey(wanted.strength, look.steps, look.guidance, Sampler.EULER, f"{SIZE}x{SIZE}")
-        row = Row(wanted.photo, photo(wanted.photo), wanted.prompt, look.negative_prompt, wanted.seed, key)
+        guidance, negative = look.guidance, look.negative_prompt
+        if wanted.guidance is not None:
+            guidance, negative = wanted.guidance, ""
+        key = PassKey(wanted.strength, look.steps, guidance, Sampler.EULER, f"{SIZE}x{SIZE}")
+        row = Row(wanted.photo, photo(wanted.photo), wanted.prompt, negative, wanted.seed, key)
         match self.engine.render([row], lambda: False)[0]:
             case Rendered(picture=picture):
                 return np.asarray(picture)

@@ -133,12 +133,13 @@ def _words(studio: Studio, names: Sequence[str]) -> str:
     studio.load()
     shown = []
     for name in names:
-        plain = studio.picture(Wanted(name, HELD_OUT[name], 0.7))
-        said = [studio.picture(Wanted(name, f"{HELD_OUT[name]}, {word}", 0.7)) for word in WORDS]
-        shown.append([np.asarray(photo(name)), plain, *said])
+        prompts = [HELD_OUT[name], *(f"{HELD_OUT[name]}, {word}" for word in WORDS)]
+        made = [studio.picture(Wanted(name, prompt, 0.6, guidance=1.5)) for prompt in prompts]
+        shown.append([np.asarray(photo(name)), *made])
     _sheet("words.jpg", shown)
     return (
-        "## Words without a LoRA\n\nThe photo, then the base at strength 0.7 under its caption, and with the words "
+        "## Words without a LoRA\n\n"
+        "The photo, then the base at strength 0.6, guidance 1.5, under its caption, and with "
         + ", ".join(WORDS)
         + "."
         + _shown("words.jpg", "three photos under four words")

@@ -99,7 +99,7 @@ def test_words_of_a_prompt_do_what_they_say() -> None:
 
 def _said(word: str) -> Rgb:
     prompt = f"a cup of coffee, {word}" if word else "a cup of coffee"
-    return studio().picture(Wanted("coffee.png", prompt, 0.7))
+    return studio().picture(Wanted("coffee.png", prompt, 0.6, guidance=1.5))
 
 
 def _colourfulness(picture: Rgb) -> float:

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _base(vae: Any, pictures: Pictures, work: Path) -> tuple[denoiser.Base, denoiser.Latents]:
-    latents = denoiser.encode(vae, pictures, work / f"latents-{len(pictures.captions)}.pt")
+    latents = denoiser.encode(vae, pictures, work / f"latents-{len(pictures.captions)}-{autoencoder.digest(vae)}.pt")
     write_tokenizers(work, [*pictures.captions, *PROMPTS.read_text().splitlines() * 20])
     torch.manual_seed(0)
     return denoiser.Base(work).to(device()), latents

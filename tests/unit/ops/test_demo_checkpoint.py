@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from farm.embedded import SHIPPED
-from ops.demo_checkpoint import denoiser, filters, pictures
+from ops.demo_checkpoint import autoencoder, denoiser, filters, pictures
 from ops.demo_checkpoint.fetch import RECIPE, FetchError, fetch
 from ops.demo_checkpoint.scenes import scene
 from ops.demo_checkpoint.text import Texts, write_tokenizers
@@ -149,6 +149,17 @@ def test_training_goes_on_where_it_stopped_and_then_stays(tmp_path: Path) -> Non
     assert torch.load(tmp_path / "sum.pt")["count"] > steps
     assert off < 0.05
     assert torch.equal(trained(0.03)[0], weight)
+
+
+def test_latents_are_told_apart_by_the_encoder_that_made_them() -> None:
+    torch.manual_seed(0)
+    model = autoencoder.new()
+    before = autoencoder.digest(model)
+    with torch.no_grad():
+        model.decoder.conv_out.bias += 1  # the decoder may be trained on
+        assert autoencoder.digest(model) == before
+        model.encoder.conv_in.bias += 1
+    assert autoencoder.digest(model) != before
 
 
 def test_the_pull_grows_from_nothing_to_all_of_the_way() -> None:

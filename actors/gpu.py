@@ -13,7 +13,7 @@ from actors.pools import Pools
 from actors.settings import RendererSettings
 from actors.shared import Shared
 from actors.sources import PictureKey
-from schemas.order import OrderRow
+from schemas.order import Lane, OrderRow
 from schemas.recipe import Recipe
 from schemas.report import Failure, FailureKind, Seconds
 
@@ -90,8 +90,8 @@ class GpuThread:
         for hand, ref, row, key in sources.visible(self._shared.ledger.waiting()):
             if hand.weights is not None:
                 rows[ref] = hand.weights, hand.order.engine_digest, row
-                ready = key in sources
-                waiting.append(Waiting(ref, hand.number, _state(hand.weights), pass_key(row.recipe), ready))
+                ready, urgent = key in sources, hand.order.lane is Lane.INTERACTIVE
+                waiting.append(Waiting(ref, hand.number, _state(hand.weights), pass_key(row.recipe), ready, urgent))
         chosen = [ref for ref in next_pass(waiting, batch=batch, warm=self._warm) if isinstance(ref, RowRef)]
         if not chosen:
             return None

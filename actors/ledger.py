@@ -12,11 +12,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from actors.engine.port import Weights
-from schemas.order import OrderRow, ShardOrder
+from schemas.order import Lane, OrderRow, ShardOrder
 from schemas.report import Failure, Offered, RenderReport, RowReport, Tried
 
-MOST_SHARDS = 2
-"""One being rendered, one being fetched."""
+MOST_SHARDS = {Lane.BULK: 2, Lane.INTERACTIVE: 1}
+"""In hand at once: of bulk one being rendered and one being fetched, and beside them one that goes ahead of both."""
 
 REPORT_ROWS = 50
 REPORT_SECONDS = 0.5
@@ -87,7 +87,8 @@ class Ledger:
             return Offered.ALREADY
         if self.draining:
             return Offered.DRAINING
-        if sum(1 for hand in self._hands.values() if hand.rows and hand.order.shard != order.shard) >= MOST_SHARDS:
+        beside = [hand.order for hand in self.hands() if hand.order.shard != order.shard]
+        if sum(other.lane is order.lane for other in beside) >= MOST_SHARDS[order.lane]:
             return Offered.FULL
         self._forget_older_fences(order.shard)
         self._taken += 1
@@ -104,7 +105,10 @@ class Ledger:
             self._retire(hand)
 
     def revoke(self, shards: Iterable[int] | None, now: float, *, running: bool = True) -> None:
-        """Hands back what has not begun; None means every shard. Rows in the GPU are asked to stop if *running*."""
+        """Hands back what has not begun; None means every shard. Rows in the GPU are asked to stop if *running*.
+
+        What is handed back is reported at once: others wait for it.
+        """
         wanted = None if shards is None else set(shards)
         for hand in list(self._hands.values()):
             if wanted is not None and hand.order.shard not in wanted:
@@ -112,18 +116,20 @@ class Ledger:
             for row in hand.rows.values():
                 row.stop = row.stop or (running and row.stage is Stage.RUNNING)
             self.hand_back(hand.refs(Stage.WAITING), now)
+            self._file_all(hand)
 
     # what the renderer does
 
     def hands(self) -> Iterator[Hand]:
-        """In order of arrival, those with rows that have not ended."""
-        return (hand for hand in self._hands.values() if hand.rows)
+        """Those with rows that have not ended: interactive first, then in order of arrival."""
+        held = [hand for hand in self._hands.values() if hand.rows]
+        return iter(sorted(held, key=lambda hand: hand.order.lane is not Lane.INTERACTIVE))
 
     def hand(self, key: tuple[int, str]) -> Hand | None:
         return self._hands.get(key)
 
     def waiting(self) -> Iterator[tuple[Hand, RowRef, OrderRow]]:
-        """Rows that have not begun, in order of arrival."""
+        """Rows that have not begun, in the order of `hands`."""
         for hand in self.hands():
             for ordinal, row in hand.rows.items():
                 if row.stage is Stage.WAITING:
@@ -186,10 +192,13 @@ class Ledger:
         """The last rows of a shard are reported at once: somebody waits for it."""
         if hand.rows:
             return
-        while hand.unreported:
-            self._file(hand)
+        self._file_all(hand)
         self._hands.pop(hand.key, None)
         self._ended.append(hand.key)
+
+    def _file_all(self, hand: Hand) -> None:
+        while hand.unreported:
+            self._file(hand)
 
     def _file(self, hand: Hand) -> None:
         rows, hand.unreported = hand.unreported[:REPORT_ROWS], hand.unreported[REPORT_ROWS:]

@@ -12,6 +12,7 @@ class Waiting:
     """A row that is not begun. ``shard`` is its shard's number of arrival; rows stand in order of arrival.
 
     ``ready`` says that its picture is at hand. Rows whose ``weights`` are not on disk yet are left out.
+    ``urgent`` rows are interactive: somebody looks at the screen.
     """
 
     id: Hashable
@@ -19,6 +20,11 @@ class Waiting:
     weights: Hashable
     group: Hashable
     ready: bool
+    urgent: bool = False
+
+    @property
+    def shares(self) -> Hashable:
+        return self.weights, self.group
 
 
 def chosen_weights(rows: Sequence[Waiting], warm: Hashable | None) -> Hashable | None:
@@ -35,9 +41,19 @@ def chosen_weights(rows: Sequence[Waiting], warm: Hashable | None) -> Hashable |
 def next_pass(rows: Sequence[Waiting], *, batch: int, warm: Hashable | None) -> tuple[Hashable, ...]:
     """The ids of the rows that go next, all with the same weights and group; empty when waiting is better.
 
-    A pass that is not full costs as much as a full one, so it goes only when no row whose picture is still on its way
-    would have joined it.
+    Urgent rows go first, whatever is warm; bulk rows fill the pass if they can. Bulk goes on while the pictures of
+    urgent rows are still on their way.
     """
+    first = next((row for row in rows if row.urgent and row.ready), None)
+    if first is not None:
+        joining = [row for row in rows if row.ready and row.shares == first.shares]
+        return tuple(row.id for row in sorted(joining, key=lambda row: not row.urgent)[:batch])
+    return _bulk_pass([row for row in rows if not row.urgent], batch=batch, warm=warm)
+
+
+def _bulk_pass(rows: Sequence[Waiting], *, batch: int, warm: Hashable | None) -> tuple[Hashable, ...]:
+    """A pass that is not full costs as much as a full one, so it goes only when no row whose picture is still on its
+    way would have joined it."""
     weights = chosen_weights(rows, warm)
     groups: dict[Hashable, list[Waiting]] = {}
     for row in rows:

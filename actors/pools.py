@@ -9,7 +9,7 @@ from PIL import Image
 from actors.disk import Disk, Lease
 from actors.engine.opened import versions
 from actors.engine.port import Refused
-from actors.ledger import RowRef, Stage
+from actors.ledger import MOST_SHARDS, RowRef, Stage
 from actors.links import Links, WrongDigest
 from actors.prepare import prepare
 from actors.publish import Made, publish
@@ -30,8 +30,8 @@ class Pools:
         self._links = Links(self._closed.wait, connections=2 * settings.io_threads + 2)
         self._disk = Disk(settings.cache, settings.cache_bytes, self._links)
         self._leases: dict[tuple[int, str], Lease] = {}
-        # Weights have a thread for each shard in hand: gigabytes must not stand before the sources of the other shard.
-        self._weights = ThreadPoolExecutor(2, thread_name_prefix="weights")
+        # Weights have a thread for each shard in hand: gigabytes must not stand before the sources of another shard.
+        self._weights = ThreadPoolExecutor(sum(MOST_SHARDS.values()), thread_name_prefix="weights")
         self._fetchers = ThreadPoolExecutor(settings.io_threads, thread_name_prefix="io")
         self._publishers = ThreadPoolExecutor(settings.io_threads, thread_name_prefix="publish")
 

@@ -6,7 +6,9 @@ in the ledger, under one lock. Importing this module imports no torch; the GPU t
 
 import json
 import os
+import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -27,6 +29,9 @@ __all__ = ["Renderer", "RendererSettings"]
 
 ENGINE_SECONDS = 300.0
 """How long the constructor waits for the engine: importing torch and diffusers takes 6 to 10 s, a cold disk more."""
+
+FINISH_SECONDS, LEAVE_SECONDS = 15.0, 25.0
+"""After a SIGTERM: how long rows in the GPU may run on, and when the process ends anyhow. GCP and Azure give 30 s."""
 
 
 M = TypeVar("M", bound=Callable[..., Any])
@@ -53,6 +58,8 @@ class Renderer:
         self._pools = Pools(self._shared, settings, self._session)
         self._gpu = GpuThread(self._shared, self._pools, settings, engine)
         self._gpu.start()
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+            signal.signal(signal.SIGTERM, _Leaving(self.leave, signal.getsignal(signal.SIGTERM)))
         self._gpu.opened.wait(ENGINE_SECONDS)
 
     @_ctl
@@ -114,9 +121,10 @@ class Renderer:
                 self._shared.changed.wait(min(deadline, due or deadline) - now)
 
     @_ctl
-    def revoke(self, epoch: int, shards: list[int]) -> None:
-        """Rows that have not begun are handed back; those in the GPU stop at the next step if all of their pass may."""
-        self._withdraw(epoch, shards, running=True)
+    def revoke(self, epoch: int, shards: list[int], running: bool = True) -> None:
+        """Rows that have not begun are handed back; with *running* those in the GPU stop too, at the next step, if all
+        of their pass may."""
+        self._withdraw(epoch, shards, running=running)
 
     @_ctl
     def drain(self, epoch: int) -> None:
@@ -125,6 +133,17 @@ class Renderer:
             if epoch >= self._shared.ledger.epoch:
                 self._shared.ledger.draining = True
         self._withdraw(epoch, None, running=False)
+
+    def leave(self, finish: float = FINISH_SECONDS, most: float = LEAVE_SECONDS) -> None:
+        """As `drain`, on the word of whoever ends this process; returns when the scheduler knows all that became of its
+        rows, or after *most* seconds. Rows in the GPU run on for *finish* seconds."""
+        began, shared = time.monotonic(), self._shared
+        for running, until in ((False, finish), (True, most)):
+            with shared.changed:
+                shared.ledger.draining = True
+                self._withdraw(shared.ledger.epoch, None, running=running)
+                if shared.changed.wait_for(lambda: not shared.ledger.holds(), began + until - time.monotonic()):
+                    return
 
     def __ray_shutdown__(self) -> None:
         """Ends every thread; what is in the GPU stops at its next step. May be called twice."""
@@ -154,7 +173,31 @@ class Renderer:
             warm=Warm(engine_key=shared.warm_digest, checkpoint=held.checkpoint, loras=held.loras),
             cache=engine.counts if engine else CacheCounts(),
             fault=shared.fault,
+            leaving=shared.ledger.draining,
         ).model_dump_json()
+
+
+class _Leaving:
+    """What SIGTERM does to the process: the first has it leave, the second, which ends that, has it end as Ray wants.
+
+    The handler is run between any two steps of the main thread, which may hold the lock, so another thread does it.
+    """
+
+    def __init__(self, leave: Callable[[], None], ended: Any) -> None:
+        self._leave, self._ended = leave, ended
+        self._begun = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self._begun:
+            self._ended(number, frame)
+        self._begun = True
+        threading.Thread(target=self._go, name="leave", daemon=True).start()
+
+    def _go(self) -> None:
+        try:
+            self._leave()
+        finally:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _node() -> str:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Duration = Annotated[timedelta, Field(ge=timedelta(0))]
@@ -12,6 +12,21 @@ Duration = Annotated[timedelta, Field(ge=timedelta(0))]
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FARM_", frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class FleetSettings(BaseModel):
+    """One of several fleets, in FARM_FLEETS; what is left out is as in the settings of the only fleet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    renderers: int = Field(1, ge=0, le=10_000)  # at most
+    least: int = Field(0, ge=0, le=10_000)
+    off_peak_renderers: int | None = Field(None, ge=0, le=10_000)  # at most, in off-peak hours
+    cpus: float | None = Field(None, gt=0)
+    gpus: float | None = Field(None, ge=0)
+    labels: dict[str, str] = {}  # of the Ray nodes that it runs on
+    gpu: str | None = None  # the type of GPU, when it is known before one runs
 
 
 class DepotSettings(_Settings):
@@ -35,6 +50,7 @@ class ApiSettings(DepotSettings):
     api_port: int = Field(8080, ge=0, le=65535, description="Port that the API listens on.")
     max_campaign_renders: int = Field(10_000_000, ge=1, description="More renders in one campaign are refused.")
     shard_seconds: float = Field(30, gt=0, description="GPU seconds that a shard should take.")
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="What prices and budgets are counted in: a label.")
 
 
 class SchedulerSettings(DepotSettings):
@@ -46,7 +62,33 @@ class SchedulerSettings(DepotSettings):
     ray_address: str = Field(description="Address of the Ray cluster (GCS), host:port.")
     ray_namespace: str = Field("halftone", description="Ray namespace that the renderers live in.")
     fleet_name: str = Field("local", pattern=r"^[a-z0-9-]{1,40}$", description="Name of the fleet.")
-    fleet_renderers: int = Field(1, ge=0, le=10_000, description="Renderers to keep while there is work.")
+    fleet_renderers: int = Field(1, ge=0, le=10_000, description="Renderers that it may have at most.")
+    fleet_least: int = Field(0, ge=0, le=10_000, description="Renderers that it keeps even without work.")
+    fleet_off_peak_renderers: int | None = Field(
+        None, ge=0, le=10_000, description="Renderers at most in off-peak hours; without it, the same as otherwise."
+    )
+    fleet_labels: dict[str, str] = Field({}, description="Labels of the Ray nodes that it runs on, as JSON.")
+    fleets: tuple[FleetSettings, ...] = Field(
+        (), description="Several fleets as a JSON list, in place of the one that the settings above describe."
+    )
+    fleet_drain_time: Duration = Field(
+        timedelta(minutes=5), description="Renderers are woken until the backlog would be through in this time."
+    )
+    fleet_idle_time: Duration = Field(
+        timedelta(minutes=10), description="A renderer without work for this long is retired."
+    )
+    off_peak: tuple[str, ...] = Field(
+        (), description='Off-peak hours in UTC, as a JSON list such as ["22:00-06:00"]; none: always.'
+    )
+    drain_time: Duration = Field(
+        timedelta(seconds=20), description="Rows that are still in the GPU this long after a notice to go are stopped."
+    )
+    garbage_grace: Duration = Field(
+        timedelta(hours=6), description="An object that nothing refers to is deleted after this long; above the link's."
+    )
+    garbage_every: Duration = Field(timedelta(hours=1), description="Time between two looks for such objects.")
+    keep_events: Duration = Field(timedelta(days=30), description="How long events are kept.")
+    keep_attempts: Duration = Field(timedelta(days=90), description="How long failed tries are kept on record.")
     fleet_cpus: float = Field(1, gt=0, description="CPUs that a renderer asks Ray for.")
     fleet_gpus: float = Field(1, ge=0, description="GPUs that a renderer asks Ray for.")
     fleet_revision: str = Field(

@@ -7,30 +7,41 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from farm.core.budget import Purse, TeamPurse
+from farm.core.fairshare import Rejoin, Rest, TeamShare
 from farm.core.ids import CampaignId, Epoch, RendererName, Session, ShardId, TeamId
 from farm.core.lease import Leadership
-from farm.core.placement import Placed, Waiting
+from farm.core.placement import Backlog, Placed, Queue
 from farm.core.plan import Held
 from farm.core.records import (
+    Accusation,
+    Amend,
     CampaignCounts,
     CampaignRow,
     CheckpointRow,
+    CostRow,
     EventRow,
+    FarmView,
     Heartbeat,
     KeyRow,
+    LoadCost,
     LoraRow,
     NewCampaign,
     NewShard,
     OpenRange,
     OutcomeRow,
-    QueueDepth,
+    Quarantined,
+    QueuedCampaign,
     RendererRow,
     SourceRow,
+    SpentRow,
     StyleRow,
     TeamRow,
+    Tombstone,
+    WhyFacts,
 )
 from farm.core.settle import Settled, ShardRow
-from schemas.campaign import CampaignSpec, CampaignState, ResolvedCampaign
+from schemas.campaign import CampaignSpec, CampaignState, PausedBy, ResolvedCampaign
 from schemas.event import EventKind
 from schemas.order import ShardOrder
 from schemas.report import Collected, Hello, Offered
@@ -63,6 +74,10 @@ class Depot(Protocol):
 
     def size(self, key: str) -> int | None:
         """Bytes of an object, None when there is none."""
+        ...
+
+    def written_at(self, key: str) -> datetime | None:
+        """When an object was written, by the store's clock; None when there is none."""
         ...
 
     def list(self, prefix: str) -> Iterable[tuple[str, int]]:
@@ -129,7 +144,11 @@ class TeamTx(Protocol):
     def campaign_by_submit_key(self, submit_key: str) -> CampaignRow | None: ...
 
     def insert_campaign(self, new: NewCampaign, shards: Sequence[NewShard]) -> CampaignRow | None:
-        """With its event. None when the submit key is taken (another request was first)."""
+        """With its event. None when the submit key is taken (another request was first).
+
+        A parent of the team that is proofing or awaits approval is being cancelled from now on, with an event after
+        that of the child. The campaign's place in the queue is the moment of its submission, in seconds.
+        """
         ...
 
     def campaign(self, campaign: CampaignId) -> CampaignRow:
@@ -144,18 +163,88 @@ class TeamTx(Protocol):
 
     def resolved(self, campaign: CampaignId) -> ResolvedCampaign: ...
 
-    def move(self, campaign: CampaignId, *, frm: Sequence[CampaignState], to: CampaignState) -> bool:
-        """Changes the state if it is one of *frm*, with an event. Cancelling also cancels the shards that are ready."""
+    def move(
+        self,
+        campaign: CampaignId,
+        *,
+        frm: Sequence[CampaignState],
+        to: CampaignState,
+        paused_by: PausedBy | None = None,
+    ) -> bool:
+        """Changes the state if it is one of *frm*, with an event. False otherwise, and when the team has no such one.
+
+        Cancelling also cancels the shards that are ready or held. From awaiting approval or proofing to active, held
+        shards become ready: the proof is approved, and they wait from now on. Pausing notes who did it (without
+        *paused_by* a user); any other move forgets that. The event holds the state and nothing else.
+        """
         ...
 
-    def counts(self, campaigns: Sequence[CampaignId]) -> dict[CampaignId, CampaignCounts]: ...
+    def has_held(self, campaign: CampaignId) -> bool:
+        """Whether shards wait for its proof to be approved."""
+        ...
 
-    def step_seconds(self) -> dict[str, float]:
-        """Measured GPU seconds per UNet step, by engine key."""
+    def amend(self, campaign: CampaignId, changes: Amend) -> bool:
+        """Of a campaign that is neither done nor cancelled; False otherwise. Its shards have its priority, always.
+
+        The event holds what was given: priority, deadline (ISO), budget. Nothing given: no event, and still True.
+        """
+        ...
+
+    def queue(self) -> list[QueuedCampaign]:
+        """Open campaigns (active, proofing, paused, awaiting approval) by lane, priority, position, id.
+
+        A proof is in the interactive lane, whatever its campaign is.
+        """
+        ...
+
+    def reposition(self, campaign: CampaignId, position: float) -> bool:
+        """Of a campaign that is neither done nor cancelled; False otherwise. The event holds the position."""
+        ...
+
+    def counts(self, campaigns: Sequence[CampaignId]) -> dict[CampaignId, CampaignCounts]:
+        """Queued are ready and held renders. A campaign that was pruned keeps its counts."""
+        ...
+
+    def costs(self) -> list[CostRow]: ...
+
+    def load_costs(self) -> list[LoadCost]: ...
+
+    def prices(self) -> dict[str, float]:
+        """Money an hour by type of GPU; ``*`` is for every type that has none of its own."""
+        ...
+
+    def spent(self, campaigns: Sequence[CampaignId]) -> dict[CampaignId, SpentRow]:
+        """By each of the campaigns; one that has spent nothing is left out."""
+        ...
+
+    def team_spent(self) -> SpentRow:
+        """By the team in the current month (UTC), on all its campaigns."""
+        ...
+
+    def known(self, fingerprints: Sequence[str]) -> int:
+        """How many of these the team has a picture of; one that is given twice counts once."""
+        ...
+
+    def standing(self) -> list[tuple[float, float, float, int]]:
+        """Every team that has ready work (in active or proofing campaigns) or leased work, and this one in any case:
+        weight, virtual time, its ready and leased GPU seconds, 1 when it is this team. This team comes first, the
+        others by virtual time, weight, seconds."""
+        ...
+
+    def why_facts(self, campaign: CampaignId, weights: dict[str, str]) -> WhyFacts:
+        """*weights*: digest to name of the checkpoints and LoRAs it needs, to say which are gone (sorted).
+
+        Others wait when they have a ready shard in an active or proofing campaign, even one that backs off. Raises
+        `NotFound`.
+        """
+        ...
+
+    def farm_view(self) -> FarmView:
+        """What `SchedulerTx.show_farm` said last; before the first time, that nothing is there, since 1970."""
         ...
 
     def unfinished(self) -> int:
-        """Renders of the team without an outcome, in campaigns that are not cancelled."""
+        """Renders of the team without an outcome (ready, held, leased), in campaigns that are not cancelled."""
         ...
 
     def outcomes(self, campaign: CampaignId, lo: int, hi: int) -> list[OutcomeRow]:
@@ -167,7 +256,7 @@ class TeamTx(Protocol):
         ...
 
     def open_ranges(self, campaign: CampaignId, *, lo: int, hi: int) -> list[OpenRange]:
-        """Ordinals of [lo, hi) without an outcome, in order."""
+        """Ordinals of [lo, hi) without an outcome, in order; their state is ready, held, leased or cancelled."""
         ...
 
     # events
@@ -177,7 +266,9 @@ class TeamTx(Protocol):
 
     def last_event(self) -> int: ...
 
-    def renderers(self) -> list[RendererRow]: ...
+    def renderers(self) -> list[RendererRow]:
+        """Sessions that have not ended, by name. Lost goes before quarantined, and that before what it says itself."""
+        ...
 
 
 class ApiStore(Protocol):
@@ -199,20 +290,67 @@ class ApiStore(Protocol):
 
 
 class SchedulerTx(Protocol):
-    """One transaction of the leader, across teams. It begins by checking that the leader still leads."""
+    """One transaction of the leader, across teams. It begins by checking that the leader still leads.
+
+    Charges and events are written when it commits: within it, they do not show yet. Methods that change a campaign,
+    team or shard that is not there change nothing.
+    """
 
     def now(self) -> datetime:
         """The database's clock; every time in a lease is read from it."""
         ...
 
     # looking
-    def waiting(self, per_queue: int) -> tuple[list[Waiting], int]:
-        """The first *per_queue* ready shards of each queue (team, engine key, priority); how many are ready in all."""
+    def queues(self, per_queue: int) -> list[Queue]:
+        """The first *per_queue* ready shards, by place, of each campaign and engine key.
+
+        Of campaigns that are active or proofing, and only shards whose time has come; a queue in which nothing's time
+        has come is left out. In order of campaign, engine key; heads by place, then by id.
+        """
         ...
 
-    def held(self) -> list[Held]: ...
+    def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
+        """All ready shards of the same campaigns by campaign and engine key; those that back off count too."""
+        ...
 
-    def depths(self) -> list[QueueDepth]: ...
+    def held(self) -> list[Held]:
+        """Every lease, by shard. A shard's lane is interactive if its campaign's is, or while that is proofing."""
+        ...
+
+    def teams(self) -> list[TeamShare]:
+        """Teams that have a ready shard in an active or proofing campaign (even one that backs off) or a leased one, or
+        that are marked backlogged. By id."""
+        ...
+
+    def purses(self) -> tuple[list[Purse], list[TeamPurse]]:
+        """Campaigns that are active, proofing, or paused by a budget; and the budgets of their teams. By id.
+
+        The lane of one that is proofing is interactive.
+        """
+        ...
+
+    def costs(self) -> list[tuple[TeamId, CostRow]]: ...
+
+    def load_costs(self) -> list[LoadCost]: ...
+
+    def prices(self) -> dict[str, float]:
+        """Money an hour by type of GPU; ``*`` is for every type that has none of its own."""
+        ...
+
+    def quarantined(self) -> list[Quarantined]: ...
+
+    def accusations(self, window: timedelta) -> list[Accusation]:
+        """Renderers with failed tries in the last *window*, and since their last success. Newest last, then by name.
+
+        Tries of the kinds bad_source, bad_weights, bad_picture say nothing of a renderer and are left out; so are those
+        that a quarantine has forgiven. At most the newest 2,000 tries are looked at.
+
+        A render is cleared when it has succeeded under another renderer's name (one that was taken over from an earlier
+        campaign has none); shared when another renderer has such a try of it on record, however old. Of a shard that
+        was lost as a whole nobody knows which render it was: it is cleared when somebody took it after that, rendered
+        something of it, and it is done; shared when another renderer lost the same shard.
+        """
+        ...
 
     def resolved(self, campaign: CampaignId) -> ResolvedCampaign: ...
 
@@ -241,9 +379,32 @@ class SchedulerTx(Protocol):
         """Ends the sessions of renderers below *prefix* that are not among *names*."""
         ...
 
+    # health
+    def note_success(self, names: Sequence[RendererName]) -> None:
+        """Something was rendered there just now: what stood against them before is forgotten.
+
+        So is what failed there in this very transaction: a renderer that does something right is not broken.
+        """
+        ...
+
+    def quarantine(self, name: RendererName, *, why: str, lasts: timedelta) -> None:
+        """Begins it, or prolongs it after a probe that failed (which is counted). One that was set by hand stays.
+
+        What failed there since its last success does not count against the renders: it is forgiven, and of the same
+        campaigns each ready or leased shard that avoids the renderer does so no longer and has one try less behind it.
+        """
+        ...
+
+    def release(self, name: RendererName) -> None:
+        """The quarantine is over. One that was set by hand stays."""
+        ...
+
     # shards
     def take(self, placed: Sequence[Placed]) -> list[tuple[ShardRow, Placed]]:
-        """Leases each shard that is still ready, under a new random fence."""
+        """Leases each shard that is still ready, of an active or proofing campaign, under a new random fence.
+
+        Only to a session that is alive. In the order of *placed*; of a shard that is named twice, the last one counts.
+        """
         ...
 
     def lock(self, shards: Sequence[ShardId]) -> dict[ShardId, ShardRow]: ...
@@ -251,20 +412,97 @@ class SchedulerTx(Protocol):
     def write(self, settled: Sequence[Settled]) -> list[str]:
         """Outcomes, pictures, children, failed tries and events of locked shards; campaigns that are through end.
 
-        Returns the keys of pictures that another render of the same fingerprint had made before.
+        What was spent is charged: to the campaign, to the team's month (UTC) and to its virtual time. A campaign whose
+        proof is through awaits approval, or is done when nothing is held back; one that is paused and has held shards
+        stays paused. Returns the keys of pictures that another render of the same fingerprint had made before.
         """
         ...
 
-    def put_back(self, shard: ShardRow, *, lost: int) -> None:
-        """Ends the lease; the fence stays, so that a late report still counts until somebody takes the shard."""
+    def put_back(self, shard: ShardRow, *, lost: int, delay: timedelta, avoid: RendererName | None = None) -> None:
+        """Ends the lease; the fence stays, so that a late report still counts until somebody takes the shard.
+
+        With *avoid* the lease was lost with that renderer: this is on record as a failed try of the whole shard, kind
+        and code renderer_died. A shard of a campaign that is being cancelled, or is, is cancelled.
+        """
         ...
 
-    def learn(self, team: TeamId, engine_key: str, *, step_seconds: float, renders: int) -> None:
-        """What *renders* renders of an engine key cost, in GPU seconds per UNet step."""
+    def learn(
+        self, team: TeamId, engine_key: str, gpu: str, *, step_seconds: float, squares: float, renders: int
+    ) -> None:
+        """What *renders* renders cost, in GPU seconds per UNet step: their mean, and the mean of their squares.
+
+        What was known before counts as much as 200 renders at most. None: nothing happens.
+        """
         ...
 
-    def finish_cancelled(self) -> int:
-        """Campaigns being cancelled of which no renderer holds anything any more are cancelled."""
+    def learn_load(self, gpu: str, kind: str, *, seconds: float, loads: int) -> None:
+        """*loads* loads of weights of a *kind* (checkpoint, lora) took *seconds* in all.
+
+        What was known before counts as much as 50 loads at most. None: nothing happens.
+        """
+        ...
+
+    # campaigns and teams
+    def finish_campaigns(self) -> int:
+        """Campaigns being cancelled of which no renderer holds anything are cancelled; what of them is ready or held
+        always is. Proofs that were through while their campaign was paused await approval. How many it moved."""
+        ...
+
+    def pause(self, campaign: CampaignId, by: PausedBy, detail: str) -> bool:
+        """An active or proofing campaign, with an event that holds state, paused_by and detail."""
+        ...
+
+    def resume(self, campaign: CampaignId) -> bool:
+        """One that a budget paused, with an event: proofing when it has held shards, else active."""
+        ...
+
+    def warn(self, campaign: CampaignId, code: str, detail: str, data: dict[str, object]) -> None:
+        """An event (data, code, detail), and the code last among the campaign's warnings; nothing when it stands there
+        already, or the campaign is done or cancelled."""
+        ...
+
+    def unwarn(self, campaign: CampaignId, code: str) -> None: ...
+
+    def turn(self, turns: Sequence[Rejoin | Rest]) -> None:
+        """Teams begin or cease to wait. A virtual time is never lowered."""
+        ...
+
+    def show_farm(self, view: FarmView) -> None:
+        """What the API says of the renderers; its ``at`` is the database's clock."""
+        ...
+
+    # lasting
+    def doomed(self, keys: Sequence[str], reason: str) -> None:
+        """A tombstone for each object; one that has a tombstone keeps it."""
+        ...
+
+    def tombstones(self, older: timedelta, limit: int) -> list[Tombstone]:
+        """The oldest first, then by key, of objects that are not deleted yet: found at least *older* ago."""
+        ...
+
+    def spare(self, keys: Sequence[str]) -> None:
+        """Takes tombstones away: the object is in use after all, or deleted."""
+        ...
+
+    def picture_count(self) -> int: ...
+
+    def prunable(self, limit: int) -> list[tuple[TeamId, CampaignId]]:
+        """Ended campaigns whose team's retention time has passed and that do not count as pruned. The oldest first."""
+        ...
+
+    def prune(self, campaign: CampaignId, limit: int) -> tuple[int, list[str]]:
+        """Forgets at most *limit* outcomes of a campaign, and the pictures that no other campaign refers to.
+
+        In the order of their ordinals. Returns how many outcomes, and the keys of those pictures, sorted. When nothing
+        is left an ended campaign counts as pruned; its row and counts stay.
+        """
+        ...
+
+    def sweep(self, *, events: timedelta, attempts: timedelta, sessions: timedelta, limit: int) -> dict[str, int]:
+        """Deletes at most *limit* rows each of events, attempts and ended renderer sessions that are at least so old.
+
+        The oldest first. A session that still has a lease stays. Returns how many of each.
+        """
         ...
 
 
@@ -361,7 +599,9 @@ class Fleet(Protocol):
 
     def collect(self, name: RendererName, epoch: Epoch, after: int, wait: timedelta) -> None: ...
 
-    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId]) -> None: ...
+    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId], *, running: bool) -> None:
+        """What has not begun is handed back; rows in the GPU stop at the next step if *running*."""
+        ...
 
     def drain(self, name: RendererName, epoch: Epoch) -> None: ...
 

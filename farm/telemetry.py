@@ -90,7 +90,7 @@ class SchedulerMetrics:
             "farm_queue_gpu_seconds", "GPU seconds that those are expected to take.", ["state"], registry=registry
         )
         self.renderers = Gauge(
-            "farm_renderers", "Renderers by state: starting, idle, busy, draining.", ["state"], registry=registry
+            "farm_renderers", "Renderers by state: starting, idle, busy, draining, quarantined.", ["state"], registry=registry
         )
         self.cache_hits = Counter(
             "farm_cache_hits_total", "Weights that were warm when a shard began.", ["kind"], registry=registry
@@ -128,4 +128,49 @@ class SchedulerMetrics:
         )
         self.deleted = Counter(
             "farm_depot_unwanted_pictures_total", "Pictures deleted because nothing refers to them.", registry=registry
+        )
+        self._add_overseen(registry)
+
+    def _add_overseen(self, registry: CollectorRegistry) -> None:
+        """What stands above single renders."""
+        self.warm_seconds = Counter(
+            "farm_cache_saved_seconds_total",
+            "Seconds of loading that warm weights have saved, as loads are known to take.",
+            ["kind"],
+            registry=registry,
+        )
+        self.gpu_seconds = Counter(
+            "farm_charged_gpu_seconds_total", "GPU seconds charged to teams.", registry=registry
+        )
+        self.money = Counter(
+            "farm_charged_money_total", "What those cost, in the farm's currency.", registry=registry
+        )
+        self.renderers_wanted = Gauge("farm_renderers_wanted", "Renderers that the work asks for.", registry=registry)
+        self.teams_waiting = Gauge("farm_teams_waiting", "Teams that have a shard ready.", registry=registry)
+        self.late_campaigns = Gauge(
+            "farm_campaigns_deadline_at_risk", "Campaigns that will miss their deadline.", registry=registry
+        )
+        self.warnings = Counter(
+            "farm_campaign_warnings_total",
+            "Warnings by code: deadline_at_risk, budget_near, budget_spent, team_budget_near.",
+            ["code"],
+            registry=registry,
+        )
+        self.quarantines = Counter("farm_quarantines_total", "Renderers put into quarantine.", registry=registry)
+        self.garbage = Counter(
+            "farm_garbage_objects_total",
+            "Objects in the depot that belong to no picture: orphans found, spared (in use after all), deleted.",
+            ["what"],
+            registry=registry,
+        )
+        self.garbage_alarms = Counter(
+            "farm_garbage_alarms_total",
+            "Rounds that deleted nothing because too much would have gone; `farm garbage --force` deletes it.",
+            registry=registry,
+        )
+        self.pruned = Counter(
+            "farm_pruned_outcomes_total", "Outcomes forgotten because the retention time is over.", registry=registry
+        )
+        self.swept = Counter(
+            "farm_swept_rows_total", "Rows deleted for their age, by table.", ["table"], registry=registry
         )

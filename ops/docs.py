@@ -1,4 +1,4 @@
-"""Writes docs/reference/: every setting, metric, error code, command, exit code and route, taken from the code.
+"""Writes docs/reference/: settings, metrics, error codes, commands, exit codes, routes and states, taken from the code.
 
     python ops/docs.py
 
@@ -27,6 +27,7 @@ from farm.config import ApiSettings, DepotSettings, MigrateSettings, SchedulerSe
 from farm.depot.memory import MemoryDepot
 from farm.store.memory import MemoryStore
 from farm.telemetry import ApiMetrics, SchedulerMetrics
+from ops import diagrams
 from schemas.source import SourceFault
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,6 @@ ROUTES = {  # those whose name says it all, and whose code therefore says no mor
     "list_checkpoints": "Every checkpoint.",
     "list_loras": "Every LoRA.",
     "show": "One campaign with its counts and its spec.",
-    "resume": "Go on with a paused campaign.",
     "render": "One render.",
     "renderers": "Every renderer and what it does.",
     "metrics_metrics_get": "Metrics of the API.",
@@ -119,10 +119,38 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "unknown_style": "No style of that name or version. `farm style list` shows those there are.",
         "unknown_variable": "A prompt asks for `{name}` and the source has no such variable. Give it one.",
         "too_many_renders": "More renders than one campaign may have, or than the team may have waiting. Split it.",
+        "too_many_for_lane": "The interactive lane takes at most 64 renders at a time. Leave `lane` out.",
+        "deadline_past": "The deadline has passed already. Name a later one, or leave it out.",
+        "unknown_parent": "The campaign that this one should replace is unknown. `farm campaign list` shows yours.",
         "campaign_state": "The campaign is in a state from which this does not go, such as resuming one that is done.",
+        "campaign_ended": "The campaign has ended or is being cancelled: nothing in it can be changed or moved.",
+        "no_proof": "Only a campaign with a proof is approved. This one is rendered without.",
+        "budget_spent": "The campaign's budget is spent. Raise it with `farm campaign set`: it then goes on by itself.",
+        "team_budget_spent": "The team's budget of this month (UTC) is spent. It goes on when the next month "
+        "begins, or when an operator raises it with `farm team set --budget-money`.",
+        "bad_move": "Say where it goes: either `to`, which is front or back, or `before`.",
+        "other_lane": "Interactive campaigns go before all others. Within a lane the order can be changed.",
         "campaign_not_ended": "Only a campaign that has ended is retried. Wait for its end, or cancel it.",
         "nothing_failed": "Nothing failed in this campaign, so there is nothing to retry.",
+        "budget_near": "A warning: the campaign's budget is spent up to `warn_at`. Raise it, or let it pause.",
+        "team_budget_near": "A warning: the team comes near its budget of this month.",
+        "deadline_at_risk": "A warning: even going first it would miss its deadline. The event says by how much, and "
+        "what would help.",
         "no_picture": "The render has no picture: it has not been made yet, or it failed.",
+    },
+    "What an audit finds": {
+        "count_differs": "P1: a campaign's shards count other outcomes than there are.",
+        "render_lost": "P2: a render has no outcome and stands in no shard. Restore it from a backup, or retry.",
+        "in_two_shards": "P2: a render stands in two open shards, so it may be rendered twice.",
+        "shard_outside": "P2: a shard holds renders that the campaign does not have.",
+        "ended_with_open": "P2: a campaign has ended and something of it is still to do.",
+        "done_with_cancelled": "P2: a campaign is done and renders of it were cancelled.",
+        "done_and_to_do": "P2: a render has an outcome and is still to do.",
+        "outcome_outside": "P1: an outcome of a render that the campaign does not have.",
+        "outcome_of_another_team": "P1: an outcome belongs to another team than its campaign.",
+        "outcome_twice": "P1: a render was settled twice.",
+        "outcome_changed": "P1: an outcome is not what was told when it was settled.",
+        "settled_again": "P1: an outcome was told a second time.",
     },
     "Parts that do not answer": {
         "unavailable": "A part does not answer. Ask again; `farm doctor` says which.",
@@ -136,6 +164,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "lease_lost": "A lease ran out before it was renewed. The shard is given to another renderer. Nothing to do.",
         "embedded_part_failed": "A part of `farm up` did not start. The end of its log stands in the message.",
         "demo_not_installed": "The photos of `farm demo` come with scikit-image: `pip install 'halftone[demo]'`.",
+        "bad_window": "Off-peak hours are written as `22:00-06:00`, in UTC. Look at `FARM_OFF_PEAK`.",
         "bad_settings": "Settings in the environment are missing or wrong. The message names each: "
         "see [settings](settings.md).",
     },
@@ -219,7 +248,7 @@ def _codes(node: ast.AST, places: Mapping[str, set[int]]) -> Iterator[str]:
             values = [word.value for word in keywords if word.arg == "code"]
             values += [args[index] for index in places.get(name, ()) if index < len(args)]
             yield from (text for value in values for text in _texts(value))
-        case ast.Assign(targets=[ast.Name(id="code" | "_CODES")], value=value):
+        case ast.Assign(targets=[ast.Name(id="code" | "CODE" | "_CODES")], value=value):
             yield from _texts(value)
         case ast.arguments(kwonlyargs=names, kw_defaults=defaults):
             for name, default in zip(names, defaults, strict=True):
@@ -429,6 +458,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "commands.md": commands_page,
     "routes.md": routes_page,
+    "states.md": diagrams.page,
 }
 
 

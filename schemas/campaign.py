@@ -3,9 +3,11 @@
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from schemas.base import Sent, Wire
+from schemas.order import Lane
+from schemas.quote import Money, Quote
 from schemas.recipe import Output
 from schemas.style import Name, ResolvedStyle, Size, Text
 
@@ -47,14 +49,50 @@ class Block(Sent):
     variants: int = Field(1, ge=1, le=10_000)
 
 
+class Budget(Sent):
+    """What may be spent. At ``warn_at`` of it people are warned; at all of it nothing more starts."""
+
+    gpu_seconds: float | None = Field(None, gt=0)
+    money: Money | None = Field(None, gt=0)
+    warn_at: float = Field(0.8, gt=0, le=1)
+
+
+class ProofSpec(Sent):
+    """A sample that is rendered first and waits for approval. Without a number: one of each style x size x strength."""
+
+    renders: int | None = Field(None, ge=1, le=500)
+
+
 class CampaignSpec(Sent):
-    """A campaign as it is submitted. It never changes afterwards."""
+    """A campaign as it is submitted. What it renders never changes afterwards."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
     blocks: tuple[Block, ...] = Field(min_length=1, max_length=1000)
     seed: int = Field(0, ge=0, lt=2**63)
     output: Output = Output()
-    priority: int = Field(50, ge=0, le=100)
+    priority: int = Field(50, ge=0, le=100)  # within the team; higher goes first
+    deadline: AwareDatetime | None = None
+    budget: Budget | None = None
+    proof: ProofSpec | None = None
+    parent: Annotated[str, StringConstraints(pattern=r"^cmp_[0-9a-z]{13}$")] | None = None  # whose place it takes
+    lane: Lane = Lane.BULK  # interactive: at most 64 renders, which go ahead of every bulk render
+    gpu: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None  # only on this type of GPU
+    off_peak: bool = False  # only in the hours that the operator has named off-peak
+
+
+class CampaignAmend(Sent):
+    """What may still be changed while a campaign is under way. A field that is left out stays as it is."""
+
+    priority: int | None = Field(None, ge=0, le=100)
+    deadline: AwareDatetime | None = None
+    budget: Budget | None = None
+
+
+class CampaignMove(Sent):
+    """Where a campaign goes in its team's queue: to the front, to the back, or before another of the same team."""
+
+    to: Annotated[str, StringConstraints(pattern=r"^(front|back)$")] | None = None
+    before: Annotated[str, StringConstraints(pattern=r"^cmp_[0-9a-z]{13}$")] | None = None
 
 
 class ResolvedSource(Wire):
@@ -86,6 +124,8 @@ class ResolvedCampaign(Wire):
 class CampaignState(StrEnum):
     """Where a campaign stands. Its edges are in `farm.core.campaign`."""
 
+    PROOFING = "proofing"  # its proof is being rendered
+    AWAITING_APPROVAL = "awaiting_approval"  # the proof is there; the rest waits for a yes
     ACTIVE = "active"
     PAUSED = "paused"
     CANCELLING = "cancelling"
@@ -105,6 +145,21 @@ class Counts(Wire):
     reused: int  # of the succeeded: taken over from an earlier campaign, not rendered again
 
 
+class Spent(Wire):
+    """GPU time of every try, successful or not, and what it cost."""
+
+    gpu_seconds: float = 0.0
+    money: Money = 0.0
+
+
+class PausedBy(StrEnum):
+    """Who paused a campaign. One that a budget paused goes on by itself when the budget is raised."""
+
+    USER = "user"
+    BUDGET = "budget"  # the campaign's
+    TEAM_BUDGET = "team_budget"
+
+
 class Campaign(Wire):
     """A campaign as the API shows it."""
 
@@ -116,10 +171,19 @@ class Campaign(Wire):
     counts: Counts
     created_at: str
     finished_at: str | None
+    deadline: str | None = None
+    lane: Lane = Lane.BULK
+    paused_by: PausedBy | None = None
+    warnings: tuple[str, ...] = ()  # codes: deadline_at_risk, budget_near, budget_spent
 
 
 class CampaignDetail(Campaign):
+    """``quote`` is what was foretold when it was submitted, ``spent`` what it has cost so far."""
+
     spec: CampaignSpec
+    budget: Budget | None = None
+    quote: Quote | None = None
+    spent: Spent = Spent()
 
 
 class RenderState(StrEnum):

@@ -9,6 +9,8 @@ from schemas.base import Wire
 class EventKind(StrEnum):
     CAMPAIGN_SUBMITTED = "campaign.submitted"
     CAMPAIGN_STATE = "campaign.state"
+    CAMPAIGN_WARNING = "campaign.warning"  # data: code, detail, and the figures behind it
+    CAMPAIGN_CHANGED = "campaign.changed"  # its priority, deadline, budget or place in the queue
     RENDERS_SETTLED = "renders.settled"
 
 

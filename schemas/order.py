@@ -1,10 +1,19 @@
 """What the scheduler tells a renderer. Self-contained: a renderer holds neither database nor depot credentials."""
 
+from enum import StrEnum
+
 from schemas.base import Wire
 from schemas.recipe import EngineKey, Recipe
 
 WIRE_MAJOR = 1
 """Raised when the meaning of a message changes; a renderer of another major version is drained, not adopted."""
+
+
+class Lane(StrEnum):
+    """Interactive work, such as a proof, goes ahead at the next free row of a pass; bulk waits its turn."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
 
 
 class FileRef(Wire):
@@ -55,6 +64,7 @@ class ShardOrder(Wire):
     fence: str  # random UUID, new with each lease
     epoch: int
     campaign: int
+    lane: Lane = Lane.BULK
     engine: EngineKey
     engine_digest: str = ""  # of `engine`, as the farm digests it; the renderer repeats it in `Warm.engine_key`
     checkpoint: CheckpointRef

@@ -5,7 +5,7 @@ from schemas.base import Wire
 
 class RendererView(Wire):
     name: str
-    state: str  # starting, idle, busy, draining, lost
+    state: str  # starting, idle, busy, draining, quarantined, lost
     doing: str
     gpu: str
     node: str
@@ -13,3 +13,4 @@ class RendererView(Wire):
     waiting: int
     checkpoint: str
     seen_at: str
+    quarantine: str = ""  # why, when it is quarantined

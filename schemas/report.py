@@ -121,6 +121,7 @@ class Collected(Wire):
     warm: Warm
     cache: CacheCounts
     fault: str = ""  # why it can't go on, in words; the scheduler ends it
+    leaving: bool = False  # it was told to go: it takes no more orders
 
 
 class Offered(StrEnum):

@@ -14,9 +14,11 @@ from farm.api import (
     events,
     health,
     problems,
+    quotes,
     renders,
     sources,
     styles,
+    team,
     weights,
 )
 from farm.api.context import Context
@@ -64,7 +66,7 @@ def create_app(settings: ApiSettings, store: ApiStore, depot: Depot, clock: Cloc
     problems.install(app, metrics)
     for module in (sources, weights):  # they read their bodies themselves, each with a limit of its own
         app.include_router(module.router)
-    for module in (styles, campaigns, renders, events, health):
+    for module in (styles, quotes, campaigns, team, renders, events, health):
         app.include_router(module.router, max_body_size=JSON_BYTES)
     return app
 

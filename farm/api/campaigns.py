@@ -6,29 +6,23 @@ from fastapi import APIRouter, Body, Response
 
 from farm.api import views
 from farm.api.context import Ctx, IdempotencyKey, Team
+from farm.api.examples import AMEND, CAMPAIGN, CHILD, MOVES, PROOFED
 from farm.api.pages import After, Limit, page
 from farm.core.ids import CampaignId, TeamId, read
-from farm.core.records import CampaignCounts, CampaignRow
-from farm.usecases.move_campaign import move_campaign
+from farm.core.records import CampaignCounts, CampaignRow, SpentRow
+from farm.usecases.amend_campaign import amend_campaign
+from farm.usecases.approve_campaign import approve_campaign
+from farm.usecases.explain_campaign import explain_campaign
+from farm.usecases.move_campaign import cancel_campaign, pause_campaign, resume_campaign
+from farm.usecases.reorder_queue import reorder_queue
 from farm.usecases.retry_failed import retry_failed
 from farm.usecases.submit_campaign import Submitted, submit_campaign
-from schemas.campaign import Campaign, CampaignDetail, CampaignSpec, CampaignState
+from schemas.campaign import Campaign, CampaignAmend, CampaignDetail, CampaignMove, CampaignSpec
 from schemas.page import Page
+from schemas.why import Why
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 
-_EXAMPLE = {
-    "name": "Autumn coffee",
-    "blocks": [
-        {
-            "sources": [{"source": "src_" + "0" * 64, "variables": {"sku": "A-17"}}],
-            "styles": ["anime", "cinematic@3"],
-            "strengths": [0.35, 0.7],
-            "variants": 2,
-        }
-    ],
-    "output": {"format": "webp", "quality": 90},
-}
 _NONE = CampaignCounts(running=0, succeeded=0, failed=0, cancelled=0, reused=0, queued=0)
 
 
@@ -38,22 +32,15 @@ def submit(
     ctx: Ctx,
     team: Team,
     key: IdempotencyKey,
-    spec: Annotated[CampaignSpec, Body(examples=[_EXAMPLE])],
+    spec: Annotated[CampaignSpec, Body(examples=[CAMPAIGN, PROOFED, CHILD])],
 ) -> Campaign:
     """Submit a campaign. Everything that is wrong is answered at once, each fault with its JSON pointer.
 
-    With an `Idempotency-Key`, the same body gives the same campaign again (200, `Idempotent-Replayed: true`).
+    With `proof` a sample is rendered first, and the rest waits until it is approved. With `parent` it takes the place
+    of another one, which is cancelled if its own proof has not been approved. With an `Idempotency-Key`, the same body
+    gives the same campaign again (200, `Idempotent-Replayed: true`).
     """
-    limit = ctx.settings.max_campaign_renders
-    submitted = submit_campaign(
-        ctx.store,
-        ctx.clock,
-        team,
-        spec,
-        idempotency_key=key,
-        max_renders=limit,
-        shard_seconds=ctx.settings.shard_seconds,
-    )
+    submitted = submit_campaign(ctx.store, ctx.clock, team, spec, ctx.terms, idempotency_key=key)
     return _answer(ctx, team, response, submitted)
 
 
@@ -69,41 +56,59 @@ def list_campaigns(ctx: Ctx, team: Team, limit: Limit = 50, after: After = None)
 
 @router.get("/{campaign}")
 def show(ctx: Ctx, team: Team, campaign: str) -> CampaignDetail:
-    number = CampaignId(read("cmp", campaign))
-    with ctx.store.as_team(team) as tx:
-        row, found, spec = tx.campaign(number), tx.counts([number]), tx.spec(number)
-    return views.campaign_detail(row, found[number], spec)
+    return _detail(ctx, team, _id(campaign))
+
+
+@router.patch("/{campaign}")
+def amend(
+    ctx: Ctx, team: Team, campaign: str, changes: Annotated[CampaignAmend, Body(examples=[AMEND])]
+) -> CampaignDetail:
+    """Change priority, deadline or budget of a campaign that has not ended. What is left out stays as it is; an empty
+    `budget` takes the budget away. A campaign that its budget had paused goes on by itself when that was raised.
+    """
+    return _detail(ctx, team, amend_campaign(ctx.store, ctx.clock, team, _id(campaign), changes).id)
+
+
+@router.post("/{campaign}/approve")
+def approve(ctx: Ctx, team: Team, campaign: str) -> Campaign:
+    """Its proof is good: the rest is rendered. Goes also before the last picture of the proof is there."""
+    return _show(ctx, team, approve_campaign(ctx.store, team, _id(campaign)))
+
+
+@router.post("/{campaign}/move")
+def move(ctx: Ctx, team: Team, campaign: str, to: Annotated[CampaignMove, Body(examples=MOVES)]) -> Campaign:
+    """Move it in its team's queue. It takes over the priority of the campaigns among whom it then stands."""
+    return _show(ctx, team, reorder_queue(ctx.store, team, _id(campaign), to))
+
+
+@router.get("/{campaign}/why")
+def why(ctx: Ctx, team: Team, campaign: str) -> Why:
+    """Why it waits, or what it is doing: one sentence, a stable code, and the figures behind it."""
+    return explain_campaign(ctx.store, team, _id(campaign))
 
 
 @router.post("/{campaign}/pause")
 def pause(ctx: Ctx, team: Team, campaign: str) -> Campaign:
     """No further render starts; those that a renderer has already are finished."""
-    return _move(ctx, team, campaign, CampaignState.PAUSED)
+    return _show(ctx, team, pause_campaign(ctx.store, team, _id(campaign)))
 
 
 @router.post("/{campaign}/resume")
 def resume(ctx: Ctx, team: Team, campaign: str) -> Campaign:
-    return _move(ctx, team, campaign, CampaignState.ACTIVE)
+    """Go on with a campaign that was paused by hand. One that a budget has paused goes on when that is raised."""
+    return _show(ctx, team, resume_campaign(ctx.store, team, _id(campaign)))
 
 
 @router.post("/{campaign}/cancel")
 def cancel(ctx: Ctx, team: Team, campaign: str) -> Campaign:
     """For good. What was rendered stays."""
-    return _move(ctx, team, campaign, CampaignState.CANCELLING)
+    return _show(ctx, team, cancel_campaign(ctx.store, team, _id(campaign)))
 
 
 @router.post("/{campaign}/retry", status_code=201)
 def retry(response: Response, ctx: Ctx, team: Team, key: IdempotencyKey, campaign: str) -> Campaign:
     """A child campaign with the same spec: it takes over what succeeded and renders what failed again."""
-    submitted = retry_failed(
-        ctx.store,
-        ctx.clock,
-        team,
-        CampaignId(read("cmp", campaign)),
-        idempotency_key=key,
-        max_renders=ctx.settings.max_campaign_renders,
-        shard_seconds=ctx.settings.shard_seconds,
-    )
+    submitted = retry_failed(ctx.store, ctx.clock, team, _id(campaign), ctx.terms, idempotency_key=key)
     return _answer(ctx, team, response, submitted)
 
 
@@ -118,10 +123,17 @@ def _answer(ctx: Ctx, team: TeamId, response: Response, submitted: Submitted) ->
     return shown
 
 
-def _move(ctx: Ctx, team: TeamId, campaign: str, to: CampaignState) -> Campaign:
-    return _show(ctx, team, move_campaign(ctx.store, team, CampaignId(read("cmp", campaign)), to))
+def _id(campaign: str) -> CampaignId:
+    return CampaignId(read("cmp", campaign))
 
 
 def _show(ctx: Ctx, team: TeamId, row: CampaignRow) -> Campaign:
     with ctx.store.as_team(team) as tx:
         return views.campaign(row, tx.counts([row.id]).get(row.id, _NONE))
+
+
+def _detail(ctx: Ctx, team: TeamId, campaign: CampaignId) -> CampaignDetail:
+    with ctx.store.as_team(team) as tx:
+        row, spec = tx.campaign(campaign), tx.spec(campaign)
+        found, spent = tx.counts([campaign])[campaign], tx.spent([campaign]).get(campaign, SpentRow())
+    return views.campaign_detail(row, found, spec, spent)

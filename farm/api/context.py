@@ -15,6 +15,7 @@ from farm.core.errors import BadRequest, Unauthorised
 from farm.core.ids import TeamId
 from farm.ports import ApiStore, Clock, Depot
 from farm.telemetry import ApiMetrics
+from farm.usecases.check_campaign import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Context:
     metrics: ApiMetrics
     waker: Waker
     heavy: CapacityLimiter  # pictures decoded and weights read at once: each may take hundreds of MB
+
+    @property
+    def terms(self) -> Terms:
+        settings = self.settings
+        return Terms(settings.max_campaign_renders, settings.shard_seconds, settings.currency)
 
 
 def context(request: Request) -> Context:

@@ -13,7 +13,9 @@ from farm.core.records import (
     OutcomeRow,
     RendererRow,
     SourceRow,
+    SpentRow,
     StyleRow,
+    TeamRow,
 )
 from farm.ports import Depot
 from schemas.campaign import (
@@ -22,12 +24,14 @@ from schemas.campaign import (
     CampaignSpec,
     Counts,
     PictureLinks,
+    Spent,
 )
 from schemas.checkpoint import Checkpoint, Lora
 from schemas.event import Event, EventKind
 from schemas.renderer import RendererView
 from schemas.source import Source
 from schemas.style import Style
+from schemas.team import Team
 
 LINK_TTL = timedelta(minutes=10)
 
@@ -108,11 +112,37 @@ def campaign(row: CampaignRow, found: CampaignCounts) -> Campaign:
         counts=counts(row, found),
         created_at=_time(row.created_at),
         finished_at=_maybe(row.finished_at),
+        deadline=_maybe(row.deadline),
+        lane=row.lane,
+        paused_by=row.paused_by,
+        warnings=row.warnings,
     )
 
 
-def campaign_detail(row: CampaignRow, found: CampaignCounts, spec: CampaignSpec) -> CampaignDetail:
-    return CampaignDetail(**dict(campaign(row, found)), spec=spec)
+def campaign_detail(
+    row: CampaignRow, found: CampaignCounts, spec: CampaignSpec, spent_so_far: SpentRow
+) -> CampaignDetail:
+    return CampaignDetail(
+        **dict(campaign(row, found)), spec=spec, budget=row.budget, quote=row.quote, spent=spent(spent_so_far)
+    )
+
+
+def spent(row: SpentRow) -> Spent:
+    return Spent(gpu_seconds=row.gpu_seconds, money=row.money)
+
+
+def team(row: TeamRow, this_month: SpentRow) -> Team:
+    return Team(
+        id=show("team", row.id),
+        name=row.name,
+        weight=row.weight,
+        quota=row.quota,
+        burst=row.burst,
+        max_renders=row.max_renders,
+        retention_days=row.retention_days,
+        budget=row.budget,
+        spent=spent(this_month),
+    )
 
 
 def event(row: EventRow) -> Event:
@@ -132,6 +162,7 @@ def renderer(row: RendererRow) -> RendererView:
         waiting=row.waiting,
         checkpoint=row.checkpoint,
         seen_at=_time(row.seen_at),
+        quarantine=row.quarantine,
     )
 
 

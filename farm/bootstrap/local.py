@@ -161,6 +161,8 @@ def _engine_env(renderers: int) -> dict[str, str]:
         "FARM_ENGINE_THREADS": "0" if _gpus() else str(threads),
         "FARM_LEASE_TTL": "PT15S",
         "FARM_LEADER_TTL": "PT6S",
+        "FARM_FLEET_DRAIN_TIME": "PT0S",  # the machine is there anyway: every renderer that a shard waits for
+        "FARM_FLEET_IDLE_TIME": "PT30M",
     }
 
 

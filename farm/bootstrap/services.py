@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from farm.config import ApiSettings, DepotSettings, MigrateSettings, SchedulerSettings
+from farm.config import ApiSettings, DepotSettings, FleetSettings, MigrateSettings, SchedulerSettings
 from farm.core.errors import BadRequest
-from farm.core.ids import RendererName, mint
+from farm.core.ids import mint
 from farm.telemetry import SchedulerMetrics, configure_logging
 
 if TYPE_CHECKING:
     from farm.depot.s3 import S3Depot
-    from farm.fleet.ray_fleet import RendererSettings
+    from farm.fleet.ray_fleet import Kind, RendererSettings
+    from farm.loops.janitor import Upkeep
     from farm.loops.scheduler import Pace
 
 S = TypeVar("S", bound=BaseSettings)
@@ -94,24 +95,20 @@ def run_scheduler() -> None:
     from prometheus_client import start_http_server
 
     from farm.fleet.ray_fleet import RayFleet, connect
+    from farm.loops.janitor import Janitor, beside
     from farm.loops.loop import run, stop_on_signals
     from farm.loops.scheduler import Scheduler
     from farm.store.postgres import PostgresStore
 
     settings = read(SchedulerSettings)
     configure_logging()
+    pace, upkeep = pace_of(settings), upkeep_of(settings)
     stopping, metrics = threading.Event(), SchedulerMetrics()
     connect(settings.ray_address, settings.ray_namespace)
     stop_on_signals(stopping)  # after Ray, which sets handlers of its own
     start_http_server(settings.metrics_port, settings.metrics_host, registry=metrics.registry)
-    store = PostgresStore(settings.scheduler_database_url.get_secret_value(), pool=2)
-    pace = pace_of(settings)
-    fleet = RayFleet(
-        prefix=f"farm/{settings.fleet_name}/",
-        cpus=settings.fleet_cpus,
-        gpus=settings.fleet_gpus,
-        settings=partial(renderer_settings, settings),
-    )
+    store = PostgresStore(settings.scheduler_database_url.get_secret_value(), pool=4)
+    fleet = RayFleet(fleets=kinds_of(settings), settings=partial(renderer_settings, settings))
     scheduler = Scheduler(
         holder=f"{socket.gethostname()}-{secrets.token_hex(4)}",
         store=store,
@@ -121,23 +118,93 @@ def run_scheduler() -> None:
         metrics=metrics,
         token=partial(secrets.token_hex, 16),
     )
+    janitor = Janitor(
+        store=store,
+        depot=depot_of(settings),
+        upkeep=upkeep,
+        leadership=lambda: scheduler.leadership,
+        metrics=metrics,
+        idle=stopping.wait,
+    )
+    cleaning = beside(janitor, stopping)
     try:
         run(scheduler, stopping)
     finally:
+        stopping.set()
+        cleaning.join(10)
         store.close()
 
 
+def upkeep_of(settings: SchedulerSettings) -> "Upkeep":
+    """Raises `BadRequest` when garbage would go before its renderer could report it."""
+    from farm.loops.janitor import Upkeep
+    from farm.usecases.sweep_tables import Keep
+
+    return Upkeep(
+        grace=settings.garbage_grace,
+        every=settings.garbage_every,
+        keep=Keep(events=settings.keep_events, attempts=settings.keep_attempts),
+        lease_ttl=settings.lease_ttl,
+        link_ttl=settings.link_ttl,
+    )
+
+
 def pace_of(settings: SchedulerSettings) -> "Pace":
+    """Raises `BadRequest` when hours cannot be read."""
+    from farm.core.oversee import Scale
+    from farm.core.scaling import FleetSpec, parse_window
     from farm.loops.scheduler import Pace
 
-    prefix = f"farm/{settings.fleet_name}/{settings.fleet_revision}/"
+    fleets = tuple(
+        FleetSpec(
+            name=fleet.name,
+            prefix=f"farm/{fleet.name}/{settings.fleet_revision}/",
+            least=fleet.least,
+            most=fleet.renderers,
+            off_peak_most=fleet.off_peak_renderers,
+            gpu=fleet.gpu,
+        )
+        for fleet in fleets_of(settings)
+    )
     return Pace(
-        names=[RendererName(f"{prefix}{number}") for number in range(settings.fleet_renderers)],
-        prefix=prefix,
+        scale=Scale(
+            fleets=fleets,
+            drain_seconds=settings.fleet_drain_time.total_seconds(),
+            idle_seconds=settings.fleet_idle_time.total_seconds(),
+            off_peak=tuple(parse_window(text) for text in settings.off_peak),
+        ),
         tick=settings.tick,
         lease_ttl=settings.lease_ttl,
         leader_ttl=settings.leader_ttl,
         link_ttl=settings.link_ttl,
+        drain_time=settings.drain_time,
+    )
+
+
+def fleets_of(settings: SchedulerSettings) -> tuple[FleetSettings, ...]:
+    """The fleets of FARM_FLEETS, or the one that the FARM_FLEET_ settings describe."""
+    only = FleetSettings(
+        name=settings.fleet_name,
+        renderers=settings.fleet_renderers,
+        least=settings.fleet_least,
+        off_peak_renderers=settings.fleet_off_peak_renderers,
+        labels=settings.fleet_labels,
+    )
+    return settings.fleets or (only,)
+
+
+def kinds_of(settings: SchedulerSettings) -> "tuple[Kind, ...]":
+    """What renderers of each fleet ask Ray for; what a fleet leaves out is as in the FARM_FLEET_ settings."""
+    from farm.fleet.ray_fleet import Kind
+
+    return tuple(
+        Kind(
+            name=fleet.name,
+            cpus=settings.fleet_cpus if fleet.cpus is None else fleet.cpus,
+            gpus=settings.fleet_gpus if fleet.gpus is None else fleet.gpus,
+            labels=fleet.labels,
+        )
+        for fleet in fleets_of(settings)
     )
 
 
@@ -164,13 +231,8 @@ def migrate() -> None:
     upgrade(read(MigrateSettings).owner_database_url.get_secret_value())
 
 
-def add_team(name: str) -> str:
-    """A new API key for a team, made when it is not there; shown once, kept as a digest."""
-    url = read(MigrateSettings).owner_database_url.get_secret_value()
-    return new_key(url, name)
-
-
 def new_key(owner_url: str, team: str) -> str:
+    """A new API key for a team, made when it is not there; shown once, kept as a digest."""
     from farm.store.operators import add_key
 
     clock = SystemClock()

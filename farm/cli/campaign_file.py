@@ -6,7 +6,7 @@
     strengths: [0.35, 0.7]
 
 Sources are paths, folders, globs (relative to the file) or ids. One value may stand where a list is meant, and with a
-single block its keys may stand at the top.
+single block its keys may stand at the top. ``budget: 25``, ``proof: true`` and ``deadline: in 3h`` are short for more.
 """
 
 import glob
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from farm.cli.exits import USAGE, Stop
 from farm.cli.faults import sentences
+from farm.cli.wishes import spelled_out
 from schemas.campaign import Block, CampaignSpec
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -62,8 +63,8 @@ class CampaignFile:
             raise Stop("\n".join(["The campaign is not right:", *lines]), USAGE) from fault
 
 
-def read_file(path: Path) -> CampaignFile:
-    """Raises `Stop` for whatever is wrong in it, before anything is uploaded."""
+def read_file(path: Path, wishes: Mapping[str, Any] | None = None) -> CampaignFile:
+    """*wishes* go before what stands in it. Raises `Stop` for whatever is wrong, before anything is uploaded."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
@@ -72,12 +73,12 @@ def read_file(path: Path) -> CampaignFile:
         raise Stop(
             f"{path} holds no campaign: it begins with `name:` and goes on with `sources:` and `styles:`.", USAGE
         )
-    return from_value(value, path.parent, default_name=path.stem)
+    return from_value({**value, **(wishes or {})}, path.parent, default_name=path.stem)
 
 
 def from_value(value: dict[str, Any], base: Path, *, default_name: str) -> CampaignFile:
     """*value* as YAML gave it. Raises `Stop`."""
-    value = _filled(value, {*CampaignSpec.model_fields, *Block.model_fields})
+    value = spelled_out(_filled(value, {*CampaignSpec.model_fields, *Block.model_fields}))
     inline = "blocks" not in value
     value = {"name": default_name, **_with_blocks(value)}
     blocks = value["blocks"]

@@ -1,57 +1,58 @@
-"""`farm campaign ...`"""
+"""`farm campaign ...`: quote, submit, look at them, get their pictures. What steers them is in `farm.cli.steering`."""
 
-import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
+from farm.cli import steering
 from farm.cli.connect import client
 from farm.cli.contact_sheet import make_sheet
-from farm.cli.exits import FAILED, SOME_FAILED, USAGE, Stop
-from farm.cli.output import Json, day, err, say, show_json, show_list, show_one
-from farm.cli.submitting import check_styles, draft_of, send, upload_for
-from farm.cli.watch import watch as watch_campaign
+from farm.cli.exits import FAILED, USAGE, Stop, spec_sent
+from farm.cli.output import Json, err, say, show_json, show_list, show_one
+from farm.cli.quoting import quote_facts
+from farm.cli.showing import COLUMNS, Id, cells, facts, say_proof
+from farm.cli.submitting import check_styles, draft_of, quote_and_send, upload_for
+from farm.cli.watching import Timeout, Watch, watch_and_show
+from farm.cli.wishes import Budget, Deadline, Gpu, OffPeak, Priority, Proof, ProofRenders, wishes
 from farm.sdk import Client
 from farm.sdk.download import NAME, check_template
-from schemas.campaign import Campaign, CampaignDetail, CampaignState, RenderState
+from schemas.campaign import RenderState
 
-app = typer.Typer(help="Submit campaigns, watch them, get their pictures.", no_args_is_help=True)
+app = typer.Typer(help="Quote and submit campaigns, watch and steer them, get their pictures.", no_args_is_help=True)
 
-
-def _campaign_id(given: str) -> str:
-    """A render's id holds its campaign's, and is easily taken for it."""
-    render = re.fullmatch(r"rnd_([0-9a-z]{13})(_\d+)?", given)
-    if render:
-        raise Stop(f"{given} is the id of a render. Its campaign is cmp_{render[1]}.", USAGE)
-    return given
-
-
-Id = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Such as cmp_06yd2k7h00004.", callback=_campaign_id)]
-Timeout = Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Give up waiting after this long.")]
-COLUMNS = ("id", "name", "state", "renders", "succeeded", "failed", "reused", "submitted")
+Files = Annotated[
+    list[Path], typer.Argument(exists=True, help="A campaign file (YAML), or pictures and folders of them.")
+]
+Styles = Annotated[list[str] | None, typer.Option(help="With pictures: a style; may be given several times.")]
+Strengths = Annotated[list[float] | None, typer.Option(min=0, max=1, help="With pictures: 0 to 1; several.")]
+Name = Annotated[str | None, typer.Option(help="With pictures: what the campaign is called.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that are refused.")]
+Key = Annotated[str | None, typer.Option("--idempotency-key", help="Sent again, it makes no second campaign.")]
 
 
 @app.command()
 def submit(
     ctx: typer.Context,
-    files: Annotated[
-        list[Path], typer.Argument(exists=True, help="A campaign file (YAML), or pictures and folders of them.")
-    ],
-    style: Annotated[list[str] | None, typer.Option(help="With pictures: a style; may be given several times.")] = None,
-    strength: Annotated[list[float] | None, typer.Option(min=0, max=1, help="With pictures: 0 to 1; several.")] = None,
-    name: Annotated[str | None, typer.Option(help="With pictures: what the campaign is called.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that are refused.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "--wait", help="Stay until it has ended.")] = False,
+    files: Files,
+    style: Styles = None,
+    strength: Strengths = None,
+    name: Name = None,
+    deadline: Deadline = None,
+    budget: Budget = None,
+    proof: Proof = False,
+    proof_renders: ProofRenders = None,
+    priority: Priority = None,
+    off_peak: OffPeak = False,
+    gpu: Gpu = None,
+    skip_bad: SkipBad = False,
+    watch: Watch = False,
     timeout: Timeout = None,
-    key: Annotated[
-        str | None, typer.Option("--idempotency-key", help="Sent again, it makes no second campaign.")
-    ] = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Upload the pictures that the farm does not have yet, and submit.
+    """Upload the pictures that the farm does not have yet, say what the campaign will cost, and submit it.
 
     Examples:
 
@@ -59,79 +60,107 @@ def submit(
 
         farm campaign submit photos/ --style anime --style noir --strength 0.35 --strength 0.7
 
-        farm campaign submit cup.jpg lamp.jpg --style anime
+        farm campaign submit autumn.yaml --proof --deadline "2026-12-01 09:00" --budget 25.00
     """
-    draft = draft_of(files, {"styles": style, "strengths": strength, "name": name})
+    given = wishes(
+        deadline=deadline,
+        budget=budget,
+        proof=proof,
+        proof_renders=proof_renders,
+        priority=priority,
+        off_peak=off_peak,
+        gpu=gpu,
+    )
+    draft = draft_of(files, {"styles": style, "strengths": strength, "name": name}, given)
     farm = client(ctx)
     check_styles(farm, draft.styles())
-    campaign = send(farm, upload_for(farm, draft, skip_bad=skip_bad), key)
+    campaign = quote_and_send(farm, upload_for(farm, draft, skip_bad=skip_bad), key)
     if watch:
-        _watch(farm, campaign.id, timeout, as_json=as_json)
+        watch_and_show(farm, campaign.id, timeout, as_json=as_json)
     elif as_json:
         show_json(campaign.model_dump(mode="json"))
     else:
         typer.echo(campaign.id)
 
 
+@app.command()
+def quote(
+    ctx: typer.Context,
+    files: Files,
+    style: Styles = None,
+    strength: Strengths = None,
+    deadline: Deadline = None,
+    budget: Budget = None,
+    priority: Priority = None,
+    off_peak: OffPeak = False,
+    gpu: Gpu = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """What a campaign would cost and when it would be done. Nothing is submitted; pictures that are new are uploaded.
+
+    Each figure comes with a range that it lies in nine times in ten, once costs were measured.
+
+    Example:
+
+        farm campaign quote autumn.yaml --deadline "in 3h"
+    """
+    given = wishes(deadline=deadline, budget=budget, priority=priority, off_peak=off_peak, gpu=gpu)
+    draft = draft_of(files, {"styles": style, "strengths": strength}, given)
+    farm = client(ctx)
+    check_styles(farm, draft.styles())
+    with spec_sent():
+        found = farm.quote(upload_for(farm, draft, skip_bad=skip_bad))
+    show_one(found, quote_facts(found), as_json=as_json)
+    for note in found.notes:
+        say(note)
+
+
 @app.command("list")
 def list_campaigns(ctx: typer.Context, as_json: Json = False) -> None:
     """All campaigns, newest first."""
-    show_list(client(ctx).campaigns(), COLUMNS, _cells, as_json=as_json)
+    show_list(client(ctx).campaigns(), COLUMNS, cells, as_json=as_json)
 
 
 @app.command()
 def show(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
-    """One campaign, with its counts and the first renders that failed."""
+    """One campaign: its counts, what it has cost beside what was quoted, and the first renders that failed."""
     farm = client(ctx)
     found = farm.campaign(campaign)
-    show_one(found, _facts(found), as_json=as_json)
-    if found.counts.failed and not as_json:
-        for number, render in enumerate(farm.renders(campaign, state=RenderState.FAILED)):
-            if number == 10:
-                say("  and more.")
-                break
-            cell = f"{render.id} {render.source_name} {render.style} {render.strength:g}"
-            say(f"  {cell}: {render.detail} [{render.code}]")
+    show_one(found, facts(found), as_json=as_json)
+    if not as_json:
+        say_proof(found)
+        if found.counts.failed:
+            _say_failed(farm, campaign)
+
+
+def _say_failed(farm: Client, campaign: str) -> None:
+    for number, render in enumerate(farm.renders(campaign, state=RenderState.FAILED)):
+        if number == 10:
+            say("  and more.")
+            break
+        cell = f"{render.id} {render.source_name} {render.style} {render.strength:g}"
+        say(f"  {cell}: {render.detail} [{render.code}]")
 
 
 @app.command()
 def watch(ctx: typer.Context, campaign: Id, timeout: Timeout = None, as_json: Json = False) -> None:
-    """Progress until the campaign has ended: renders done, images a second, time left, each renderer's state."""
-    _watch(client(ctx), campaign, timeout, as_json=as_json)
+    """Progress until the campaign has ended or its proof waits for approval: renders done, images a second, time left,
+    each renderer's state.
+    """
+    watch_and_show(client(ctx), campaign, timeout, as_json=as_json)
 
 
-def _watch(farm: Client, campaign: str, timeout: float | None, *, as_json: bool) -> None:
-    limit = None if timeout is None else timedelta(seconds=timeout)
-    found = watch_campaign(farm, campaign, err, timeout=limit)
-    show_one(found, _facts(found), as_json=as_json)
-    if found.counts.failed:
-        raise Stop(f"{found.counts.failed} renders failed. `farm campaign retry {campaign}` tries again.", SOME_FAILED)
-    if found.state is CampaignState.CANCELLED:
-        raise Stop("The campaign was cancelled.", FAILED)
-
-
-@app.command()
-def pause(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
-    """Start no further render; those that a renderer has already are finished."""
-    _show(client(ctx).pause(campaign), as_json=as_json)
-
-
-@app.command()
-def resume(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
-    """Go on with a paused campaign."""
-    _show(client(ctx).resume(campaign), as_json=as_json)
-
-
-@app.command()
-def cancel(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
-    """End it for good. What was rendered stays."""
-    _show(client(ctx).cancel(campaign), as_json=as_json)
-
-
-@app.command()
-def retry(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
-    """A new campaign that renders again what failed, and takes over what succeeded."""
-    _show(client(ctx).retry(campaign), as_json=as_json)
+app.command()(steering.why)
+app.command()(steering.approve)
+app.command()(steering.edit)
+app.command("set")(steering.amend)
+app.command()(steering.queue)
+app.command()(steering.move)
+app.command()(steering.pause)
+app.command()(steering.resume)
+app.command()(steering.cancel)
+app.command()(steering.retry)
 
 
 @app.command()
@@ -178,23 +207,3 @@ def sheet(
     """A contact sheet: a row for each source, a column for each style and strength."""
     make_sheet(client(ctx), campaign, target, rows=rows)
     typer.echo(str(target))
-
-
-def _show(campaign: Campaign, *, as_json: bool) -> None:
-    if as_json:
-        show_json(campaign.model_dump(mode="json"))
-    else:
-        show_list([campaign], COLUMNS, _cells, as_json=False)
-
-
-def _cells(row: Campaign) -> tuple[object, ...]:
-    c = row.counts
-    return (row.id, row.name, row.state.value, c.total, c.succeeded, c.failed, c.reused, day(row.created_at))
-
-
-def _facts(found: CampaignDetail) -> list[tuple[str, object]]:
-    counts = found.counts
-    facts: list[tuple[str, object]] = [("id", found.id), ("name", found.name), ("state", found.state.value)]
-    facts += [(label, value) for label, value in counts.model_dump().items()]
-    facts += [("submitted", day(found.created_at)), ("ended", day(found.finished_at) or "not yet")]
-    return facts if found.parent is None else [*facts, ("parent", found.parent)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from farm.sdk import ApiError, Client
-from schemas.campaign import CampaignDetail, Render, RenderState
+from schemas.campaign import CampaignDetail, CampaignState, Render, RenderState
 
 CELL = 224
 GAP = 12
@@ -36,7 +36,7 @@ def make_sheet(farm: Client, campaign: str, target: Path, *, rows: int = 50) -> 
     """The first *rows* sources, of each the first variant, prompt and size. Writes a PNG."""
     found = farm.campaign(campaign)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sheet") as pool:
-        lines = list(pool.map(lambda source: _row(farm, campaign, source), _sources(found)[:rows]))
+        lines = list(pool.map(lambda source: _row(farm, campaign, source), _sources(farm, found)[:rows]))
     columns = list(dict.fromkeys(column for line in lines for column in line.cells))
     target.parent.mkdir(parents=True, exist_ok=True)
     draw_sheet(found.name, lines, columns).save(target, "PNG")
@@ -81,7 +81,10 @@ def _text(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, points: int,
     pen.text(at, text, ink, font)
 
 
-def _sources(campaign: CampaignDetail) -> list[str]:
+def _sources(farm: Client, campaign: CampaignDetail) -> list[str]:
+    """Of a proof only those of which there is a picture: it takes few sources, from all over the campaign."""
+    if campaign.state in (CampaignState.PROOFING, CampaignState.AWAITING_APPROVAL):
+        return list(dict.fromkeys(one.source for one in farm.renders(campaign.id, state=RenderState.SUCCEEDED)))
     return list(dict.fromkeys(entry.source for block in campaign.spec.blocks for entry in block.sources))
 
 

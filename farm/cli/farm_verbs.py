@@ -1,4 +1,4 @@
-"""`farm up|down|status|doctor|demo`, the processes `farm api|scheduler|migrate`, `farm team` and `farm schema`."""
+"""`farm up|down|status|doctor|demo`, the processes `farm api|scheduler|migrate`, and `farm schema`."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -193,24 +193,6 @@ def migrate() -> None:
     from farm import bootstrap
 
     bootstrap.migrate()
-
-
-team = typer.Typer(no_args_is_help=True, help="Teams, as the operator of the database makes them.")
-
-
-@team.command("add")
-def team_add(name: Annotated[str, typer.Argument(help="The team; made when there is none of that name.")]) -> None:
-    """Print a new API key of a team. It is shown once; the farm keeps only its sha256.
-
-    Reads FARM_OWNER_DATABASE_URL.
-
-    Example:
-
-        farm team add spring-catalogue
-    """
-    from farm import bootstrap
-
-    typer.echo(bootstrap.add_team(name))
 
 
 def schema(name: Annotated[str | None, typer.Argument(help="One of them; without it, all.")] = None) -> None:

@@ -200,4 +200,5 @@ def _facts(found: Style) -> list[tuple[str, object]]:
 
 
 def _renderer(row: RendererView) -> tuple[object, ...]:
-    return (row.name, row.state, row.doing, row.shards, row.waiting, row.gpu, row.node, day(row.seen_at))
+    doing = row.quarantine or row.doing
+    return (row.name, row.state, doing, row.shards, row.waiting, row.gpu, row.node, day(row.seen_at))

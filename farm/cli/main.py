@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from farm.cli import campaigns, farm_verbs, library
+from farm.cli import audit, campaigns, farm_verbs, library, operating
 from farm.cli.connect import Connection, data_folder
 from farm.cli.exits import FarmGroup
 
@@ -53,11 +53,16 @@ app.add_typer(library.source, name="source")
 app.add_typer(library.style, name="style")
 app.add_typer(library.lora, name="lora")
 app.add_typer(library.checkpoint, name="checkpoint")
+library.renderer.command()(operating.quarantine)
+library.renderer.command()(operating.release)
 app.add_typer(library.renderer, name="renderer")
 app.command()(farm_verbs.api)
 app.command()(farm_verbs.scheduler)
 app.command()(farm_verbs.migrate)
-app.add_typer(farm_verbs.team, name="team")
+app.add_typer(operating.team, name="team")
+app.add_typer(operating.price, name="price")
+app.command()(audit.audit)
+app.command()(audit.garbage)
 app.command()(farm_verbs.schema)
 
 

@@ -9,27 +9,29 @@ from typing import Any
 from farm.cli.campaign_file import PICTURES, CampaignFile, from_value, read_file
 from farm.cli.exits import FAILED, USAGE, Stop, spec_sent
 from farm.cli.output import say
+from farm.cli.quoting import quote_line
 from farm.cli.uploading import upload_all
-from farm.sdk import Client
+from farm.core.words import many
+from farm.sdk import ApiError, Client, Unreachable
 from schemas.campaign import Campaign, CampaignSpec
 
 _YAML = (".yaml", ".yml")
 _SHOWN = 30  # names of styles in a sentence
 
 
-def draft_of(paths: Sequence[Path], options: Mapping[str, Any]) -> CampaignFile:
-    """Of one campaign file, or of pictures and folders with *options*. Raises `Stop`."""
+def draft_of(paths: Sequence[Path], options: Mapping[str, Any], wishes: Mapping[str, Any]) -> CampaignFile:
+    """Of one campaign file, or of pictures and folders with *options*; *wishes* go with both. Raises `Stop`."""
     given = {key: value for key, value in options.items() if value}
     strange = [path for path in paths if path.is_file() and path.suffix.lower() not in PICTURES]
     if not strange:
-        return _of_pictures(paths, given)
+        return _of_pictures(paths, {**given, **wishes})
     file = strange[0]
     if len(paths) > 1 or (given and file.suffix.lower() not in _YAML):
         kinds = ", ".join(sorted(PICTURES))
         raise Stop(f"{file} is neither a picture ({kinds}) nor a folder. A campaign file goes alone.", USAGE)
     if given:
         raise Stop(f"{file} says itself which {', '.join(given)} it wants; the options go with pictures.", USAGE)
-    return read_file(file)
+    return read_file(file, wishes)
 
 
 def _of_pictures(paths: Sequence[Path], given: Mapping[str, Any]) -> CampaignFile:
@@ -84,6 +86,20 @@ def upload_for(farm: Client, draft: CampaignFile, *, skip_bad: bool) -> Campaign
     return draft.spec(uploads.ids)
 
 
+def quote_and_send(farm: Client, spec: CampaignSpec, key: str | None) -> Campaign:
+    """Says what it will cost, then submits. Raises `Stop`."""
+    try:
+        quote = farm.quote(spec)
+    except Unreachable:
+        raise
+    except ApiError:  # submitting says what is wrong; under a key that came before it may be nothing
+        return send(farm, spec, key)
+    say(f"Quote: {quote_line(quote)}")
+    for note in quote.notes:
+        say(f"Note: {note}")
+    return send(farm, spec, key)
+
+
 def send(farm: Client, spec: CampaignSpec, key: str | None) -> Campaign:
     """Says whether it is new. Raises `Stop`."""
     with spec_sent():
@@ -91,5 +107,6 @@ def send(farm: Client, spec: CampaignSpec, key: str | None) -> Campaign:
     if replayed and key:  # under a key made up here only the answer was lost
         say(f"{campaign.id} was submitted before with this key; it is {campaign.state}. Nothing was submitted anew.")
     else:
-        say(f"Submitted {campaign.id}: {campaign.counts.total} renders.")
+        proof = "" if spec.proof is None else " Its proof goes first; the rest waits for your approval."
+        say(f"Submitted {campaign.id}: {many(campaign.counts.total, 'render')}.{proof}")
     return campaign

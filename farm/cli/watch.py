@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from farm.sdk import ENDED, Client
+from farm.cli.showing import state_of, warnings
+from farm.sdk import SEEN, Client
 from schemas.campaign import CampaignDetail, Counts
 from schemas.renderer import RendererView
 
@@ -60,7 +61,9 @@ def watch(
     interval: float = INTERVAL,
     pause: Callable[[float], None] = time.sleep,
 ) -> CampaignDetail:
-    """Until the campaign has ended. On a terminal a live picture, else a line when something changed.
+    """Until the campaign has ended, or its proof waits for approval.
+
+    On a terminal a live picture, else a line when something changed.
 
     Raises `TimeoutError`.
     """
@@ -70,7 +73,7 @@ def watch(
         while True:
             found, now = farm.campaign(campaign), time.monotonic() - began
             pace.note(now, done_of(found.counts))
-            ended = found.state in ENDED
+            ended = found.state in SEEN
             if isinstance(live, Live):
                 live.update(picture(found, list(farm.renderers()), pace), refresh=True)
             elif (line := plain(found, pace)) != last_line and (ended or now - said >= PLAIN_EVERY):
@@ -94,16 +97,17 @@ class _Nothing:
 def plain(campaign: CampaignDetail, pace: Pace) -> str:
     counts = campaign.counts
     waiting = counts.total - done_of(counts)
+    warned = "".join(f", warning: {warning}" for warning in warnings(campaign))
     return (
-        f"{campaign.name}: {campaign.state}, {done_of(counts)}/{counts.total} renders, {counts.failed} failed, "
-        f"{counts.reused} reused, {pace.rate:.1f} images/s, time left {pace.left(waiting)}"
+        f"{campaign.name}: {state_of(campaign)}, {done_of(counts)}/{counts.total} renders, {counts.failed} failed, "
+        f"{counts.reused} reused, {pace.rate:.1f} images/s, time left {pace.left(waiting)}{warned}"
     )
 
 
 def picture(campaign: CampaignDetail, renderers: Sequence[RendererView], pace: Pace) -> RenderableType:
     counts = campaign.counts
     done = done_of(counts)
-    head = Text.assemble((campaign.name, "bold"), f"  {campaign.state}  ", (campaign.id, "dim"))
+    head = Text.assemble((campaign.name, "bold"), f"  {state_of(campaign)}  ", (campaign.id, "dim"))
     facts = Table.grid(padding=(0, 3))
     facts.add_row(
         f"{done} of {counts.total} renders",
@@ -117,4 +121,5 @@ def picture(campaign: CampaignDetail, renderers: Sequence[RendererView], pace: P
     table = Table("renderer", "state", "doing", "waiting", box=None, pad_edge=False, header_style="dim")
     for renderer in renderers:
         table.add_row(renderer.name, renderer.state, renderer.doing, str(renderer.waiting))
-    return Group(head, bar, facts, table)
+    warned = [Text(f"Warning: {warning}.", style="yellow") for warning in warnings(campaign)]
+    return Group(head, bar, facts, *warned, table)

@@ -10,21 +10,35 @@ S = CampaignState
 
 EDGES: frozenset[tuple[CampaignState, CampaignState]] = frozenset(
     {
+        (S.PROOFING, S.AWAITING_APPROVAL),  # the proof is through, and something is held
+        (S.PROOFING, S.DONE),  # the proof was all of it
+        (S.PROOFING, S.ACTIVE),  # approved before the last picture of the proof was there
+        (S.PROOFING, S.PAUSED),
+        (S.PROOFING, S.CANCELLING),
+        (S.AWAITING_APPROVAL, S.ACTIVE),
+        (S.AWAITING_APPROVAL, S.CANCELLING),
         (S.ACTIVE, S.PAUSED),
-        (S.PAUSED, S.ACTIVE),
         (S.ACTIVE, S.CANCELLING),
-        (S.PAUSED, S.CANCELLING),
-        (S.CANCELLING, S.CANCELLED),
         (S.ACTIVE, S.DONE),
+        (S.PAUSED, S.ACTIVE),
+        (S.PAUSED, S.PROOFING),  # it was paused before its proof was approved
+        (S.PAUSED, S.CANCELLING),
         (S.PAUSED, S.DONE),  # the last shards were already in a renderer when it was paused
+        (S.CANCELLING, S.CANCELLED),
     }
 )
 
+BEGINS = frozenset({S.ACTIVE, S.PROOFING})
 ENDED = frozenset({S.DONE, S.CANCELLED})
 
 
 def may_move(frm: CampaignState, to: CampaignState) -> bool:
     return (frm, to) in EDGES
+
+
+def resumed(has_held: bool) -> CampaignState:
+    """Where a paused campaign goes on. While shards are held its proof has not been approved."""
+    return S.PROOFING if has_held else S.ACTIVE
 
 
 def recipe_at(campaign: ResolvedCampaign, ordinal: int) -> Recipe:

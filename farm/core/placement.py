@@ -1,41 +1,30 @@
-"""Which shard goes to which renderer: warm first, but age beats warmth."""
+"""Which shard goes to which renderer: fair between teams, in order within a team, warm where it can be.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+Interactive shards go first, to whoever can begin them soonest. Then each free renderer gets a shard of the team that
+has had least. Within the team it is the first campaign's turn; a renderer that is warm for a later one may stay with
+it as long as that overtakes the first by no more than `PATIENCE` times the loading that it saves. A cold renderer
+takes the weights whose queue would last longest with the renderers that it has: so a LoRA in demand spreads.
+"""
 
-from farm.core.ids import RendererName, Session, ShardId
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
 
-CHECKPOINT_SECONDS = 10.0
-"""Loading SDXL from a local disk; a guess until it is measured here."""
+from farm.core.fairshare import Shares
+from farm.core.ids import CampaignId, RendererName, Session, ShardId, TeamId
+from farm.core.queues import Backlog, Band, Free, Head, Line, Loading, Queue
+from schemas.order import Lane
 
-LORA_SECONDS = 1.0
-"""Fetching and merging a LoRA."""
+__all__ = ["SLOTS", "Backlog", "Free", "Head", "Loading", "Placed", "Placement", "Queue", "Rules", "place"]
 
 SLOTS = 2
-"""Shards in a renderer at once: one being rendered, one being prefetched."""
+"""Bulk shards in a renderer at once: one being rendered, one being prefetched. An interactive one comes on top."""
 
+PREFETCH_SECONDS = 15.0
+"""A renderer gets its next shard when so much is left of the one it has: time to fetch, and no longer bound to it."""
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A ready shard near the head of its queue."""
-
-    shard: ShardId
-    engine_key: str
-    checkpoint: str
-    priority: int
-    waited: float  # seconds
-    seconds: float  # expected GPU seconds of all its renders
-
-
-@dataclass(frozen=True, slots=True)
-class Free:
-    """A renderer that can take another shard."""
-
-    name: RendererName
-    session: Session
-    held: int  # shards that it has
-    engine_key: str  # what it is warm for, "" when cold; of a held shard when it is about to change
-    checkpoint: str
+LEEWAY_SECONDS = 60.0
+"""GPU seconds by which a team may be ahead of the least served one and still keep a renderer that is warm for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,63 +34,199 @@ class Placed:
     session: Session
 
 
-def load_seconds(renderer: Free, shard: Waiting) -> float:
-    """What the renderer must load before it can begin."""
-    if renderer.engine_key == shard.engine_key:
-        return 0.0
-    return LORA_SECONDS if renderer.checkpoint == shard.checkpoint else CHECKPOINT_SECONDS
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What placing must obey. A campaign or team that is not in `room` or `team_room` has no limit."""
+
+    loading: Loading
+    room: Mapping[CampaignId, float] = field(default_factory=dict)  # GPU seconds that may still be started
+    team_room: Mapping[TeamId, float] = field(default_factory=dict)
+    urgent: Mapping[CampaignId, int] = field(default_factory=dict)  # rank; lower goes first
+    off_peak: bool = True  # campaigns that wait for off-peak hours may go
+    speeds: Mapping[str, float] = field(default_factory=dict)  # of every type of GPU in the farm
 
 
-def place(waiting: Sequence[Waiting], free: Sequence[Free]) -> list[Placed]:
-    """Fills the free slots: idle renderers before those that would only prefetch.
-
-    Of the waiting shards of the highest priority, a renderer gets the one with the least (seconds to load - seconds
-    waited): a warm shard goes first until a cold one has waited as long as loading it takes. Ties go to the older.
-    """
-    queues = [_Queue(waiting, priority) for priority in sorted({shard.priority for shard in waiting})]
-    after: dict[Session, Free] = {}  # renderers as they will be once they have done what was just placed there
-    placed: list[Placed] = []
-    for already in range(SLOTS):
-        for renderer in sorted((r for r in free if r.held <= already), key=lambda r: r.name):
-            while queues and not queues[-1].left:
-                queues.pop()
-            if not queues:
-                return placed
-            best = queues[-1].take(after.get(renderer.session, renderer))
-            after[renderer.session] = replace(renderer, engine_key=best.engine_key, checkpoint=best.checkpoint)
-            placed.append(Placed(best.shard, renderer.name, renderer.session))
-    return placed
+@dataclass(slots=True)
+class Placement:
+    placed: list[Placed]
+    left_out: frozenset[TeamId]  # teams with nothing under way that are next in turn, and found no slot
+    idle: tuple[RendererName, ...]  # renderers that have nothing, and for which there is nothing
 
 
-class _Queue:
-    """Waiting shards of one priority. What loading costs depends on three cases only, so three of them are compared."""
+def place(
+    queues: Sequence[Queue],
+    free: Sequence[Free],
+    shares: Shares,
+    rules: Rules,
+    *,
+    backlog: Mapping[tuple[CampaignId, str], Backlog],
+    warm: Mapping[str, int],
+    open_names: frozenset[RendererName],
+) -> Placement:
+    """Fills free slots. *warm* counts renderers by engine key; *open_names* are all that may get work now."""
+    return _Placing(queues, free, shares, rules, backlog, warm, open_names).run()
 
-    def __init__(self, waiting: Sequence[Waiting], priority: int) -> None:
-        mine = [shard for shard in waiting if shard.priority == priority]
-        self._all = sorted(mine, key=lambda shard: (shard.waited, -shard.shard))  # the oldest last
-        self._by_key: dict[str, list[Waiting]] = {}
-        self._by_checkpoint: dict[str, list[Waiting]] = {}
-        for shard in self._all:
-            self._by_key.setdefault(shard.engine_key, []).append(shard)
-            self._by_checkpoint.setdefault(shard.checkpoint, []).append(shard)
-        self._taken: set[ShardId] = set()
-        self.left = len(mine)
 
-    def take(self, renderer: Free) -> Waiting:
-        """The best for *renderer*; there must be one left."""
-        stacks = (
-            self._by_key.get(renderer.engine_key, []),
-            self._by_checkpoint.get(renderer.checkpoint, []),
-            self._all,
+class _Placing:
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        free: Sequence[Free],
+        shares: Shares,
+        rules: Rules,
+        backlog: Mapping[tuple[CampaignId, str], Backlog],
+        warm: Mapping[str, int],
+        open_names: frozenset[RendererName],
+    ) -> None:
+        self._shares, self._rules, self._open = shares, rules, open_names
+        self._free = {renderer.session: renderer for renderer in free}
+        self._warm = dict(warm)
+        self._room, self._team_room = dict(rules.room), dict(rules.team_room)
+        lines = [
+            Line(queue, backlog.get((queue.campaign, queue.engine_key)), warm.get(queue.engine_key, 0))
+            for queue in queues
+            if queue.heads and (rules.off_peak or not queue.off_peak)
+        ]
+        self._interactive = [line for line in lines if line.queue.lane is Lane.INTERACTIVE]
+        self._bands = _bands([line for line in lines if line.queue.lane is Lane.BULK], rules)
+        self._by_key: dict[str, set[TeamId]] = {}
+        for line in lines:
+            self._by_key.setdefault(line.queue.engine_key, set()).add(line.queue.team)
+        self._left = sum(len(line.queue.heads) for line in lines)
+        self._placed: list[Placed] = []
+
+    def run(self) -> Placement:
+        self._place_interactive()
+        idle = []
+        for already in range(SLOTS):
+            for session in self._turns(already):
+                renderer = self._free[session]
+                if not self._place_one(renderer) and already == 0 and not renderer.interactive:
+                    idle.append(renderer.name)
+        left_out = self._left_out()
+        return Placement(self._placed, left_out, tuple(idle))
+
+    def _left_out(self) -> frozenset[TeamId]:
+        """Teams with nothing under way whose turn comes before that of every team that has something."""
+        waiting = [team for team, bands in self._bands.items() if any(band.left for band in bands)]
+        found = []
+        for team in sorted(waiting, key=lambda team: (self._shares.served(team), team)):
+            if self._shares.renderers(team):
+                break
+            found.append(team)
+        return frozenset(found)
+
+    def _turns(self, already: int) -> list[Session]:
+        """Who is asked, in which order: idle ones, the fastest first; then those that will soon be through."""
+        if already == 0:
+            found = [r for r in self._free.values() if r.held == 0]
+            return [r.session for r in sorted(found, key=lambda r: (r.probe, -r.speed, r.name))]
+        found = [r for r in self._free.values() if r.held == already and not r.probe and r.left < PREFETCH_SECONDS]
+        return [r.session for r in sorted(found, key=lambda r: (r.left, r.name))]
+
+    # interactive
+
+    def _place_interactive(self) -> None:
+        """Each goes to whoever can begin soonest; a renderer has one at a time beside its bulk shards."""
+        room = {r.session for r in self._free.values() if not r.interactive and not r.probe}
+        lines = sorted(self._interactive, key=lambda line: (-line.queue.priority, line.queue.position, line.key))
+        while room and lines:
+            line = min(lines, key=lambda line: self._shares.served(line.queue.team))
+            able = [
+                (self._loading(self._free[s], line), bool(self._free[s].held), self._free[s].name, s, head)
+                for s in room
+                if (head := self._fits(self._free[s], line)) is not None
+            ]
+            if not able:
+                lines.remove(line)
+                continue
+            *_, session, head = min(able, key=lambda found: found[:3])
+            self._put(self._free[session], line, head)
+            room.discard(session)
+            if len(line.taken) == len(line.queue.heads):
+                lines.remove(line)
+
+    # bulk
+
+    def _place_one(self, renderer: Free) -> bool:
+        if not self._left:
+            return False
+        able = [team for team in self._bands if self._shares.within_burst(team, renderer.session)]
+        within = [team for team in able if self._shares.within_quota(team, renderer.session)]
+        beyond = [team for team in able if team not in within]  # they get what nobody within their quota wants
+        for teams in (within, beyond):
+            found = self._of_teams(renderer, self._in_turn(renderer, teams))
+            if found is not None:
+                self._put(renderer, *found)
+                return True
+        return False
+
+    def _in_turn(self, renderer: Free, teams: Sequence[TeamId]) -> list[TeamId]:
+        """The least served first; one that the renderer is warm for may go before, if it is not far ahead."""
+        turn = sorted(teams, key=lambda team: (self._shares.served(team), team))
+        if len(turn) > 1 and renderer.engine_key and self._shares.renderers(turn[0]):
+            bound = self._shares.served(turn[0]) + LEEWAY_SECONDS
+            warm = self._by_key.get(renderer.engine_key, set())
+            stay = next((t for t in turn if t in warm and self._shares.served(t) <= bound), None)
+            if stay is not None:
+                turn.remove(stay)
+                turn.insert(0, stay)
+        return turn
+
+    def _of_teams(self, renderer: Free, turn: Sequence[TeamId]) -> tuple[Line, Head] | None:
+        for team in turn:
+            for band in self._bands[team]:
+                found = band.pick(renderer, lambda line: self._fits(renderer, line), self._rules.loading)
+                if found is not None and not self._later_elsewhere(renderer, found[1]):
+                    return found
+        return None
+
+    def _later_elsewhere(self, renderer: Free, head: Head) -> bool:
+        """Whether a faster renderer that is busy now would still be through with it sooner: at the end of the work."""
+        if self._left > len(self._free) or len(self._rules.speeds) < 2:
+            return False
+        mine = head.seconds / renderer.speed
+        return any(
+            other.speed > renderer.speed * 1.1 and other.left + head.seconds / other.speed < mine
+            for other in self._free.values()
         )
-        heads = [stack[-1] for stack in stacks if self._settle(stack)]
-        best = min(heads, key=lambda shard: (load_seconds(renderer, shard) - shard.waited, shard.shard))
-        self._taken.add(best.shard)
-        self.left -= 1
-        return best
 
-    def _settle(self, stack: list[Waiting]) -> bool:
-        """Drops what was taken from the top; whether anything is left."""
-        while stack and stack[-1].shard in self._taken:
-            stack.pop()
-        return bool(stack)
+    # both
+
+    def _fits(self, renderer: Free, line: Line) -> Head | None:
+        queue = line.queue
+        if queue.gpu is not None and queue.gpu != renderer.gpu:
+            return None
+        head = line.head_for(renderer.name, self._open)
+        if head is None or self._room.get(queue.campaign, inf) <= 0 or self._team_room.get(queue.team, inf) <= 0:
+            return None
+        return head
+
+    def _loading(self, renderer: Free, line: Line) -> float:
+        return self._rules.loading.seconds(renderer, line.queue.engine_key, line.queue.checkpoint)
+
+    def _put(self, renderer: Free, line: Line, head: Head) -> None:
+        queue = line.queue
+        line.take(head)
+        self._left -= 1
+        self._shares.lease(queue.team, renderer.session, head.seconds)
+        for room, key in ((self._room, queue.campaign), (self._team_room, queue.team)):
+            if key in room:
+                room[key] -= head.seconds  # type: ignore[index]  # each has keys of its own kind
+        self._placed.append(Placed(head.shard, renderer.name, renderer.session))
+        now = replace(renderer, left=renderer.left + head.seconds / renderer.speed + self._loading(renderer, line))
+        if queue.lane is Lane.INTERACTIVE:
+            now = replace(now, interactive=now.interactive + 1)
+        else:
+            now = replace(now, held=now.held + 1, engine_key=queue.engine_key, checkpoint=queue.checkpoint)
+        self._free[renderer.session] = now
+
+
+def _bands(lines: Sequence[Line], rules: Rules) -> dict[TeamId, list[Band]]:
+    """Of each team, what goes first: urgent before the rest, then by priority."""
+    found: dict[TeamId, dict[tuple[float, int], list[Line]]] = {}
+    for line in lines:
+        rank = rules.urgent.get(line.queue.campaign)
+        key = (float("inf") if rank is None else float(rank), -line.queue.priority)
+        found.setdefault(line.queue.team, {}).setdefault(key, []).append(line)
+    return {team: [Band(bands[key]) for key in sorted(bands)] for team, bands in sorted(found.items())}

@@ -1,15 +1,16 @@
 """One tick: what the scheduler sees becomes what it does.
 
-What it sees: the heads of the queues, the leases, the renderers. `plan` is a pure function of them, so that a day of
-decisions can be replayed in a second.
+What it sees: the heads of the queues, the leases, the renderers, and what `oversee` made of teams, budgets, deadlines
+and failures. `plan` is a pure function of them, so that a day of decisions can be replayed in a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from farm.core.ids import Fence, RendererName, Session, ShardId
-from farm.core.placement import SLOTS, Free, Placed, Waiting, place
-from farm.core.scaling import wanted
+from farm.core.fairshare import Rejoin, Rest, Shares, TeamShare, turns
+from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
+from farm.core.placement import SLOTS, Backlog, Free, Placed, Placement, Queue, Rules, place
+from schemas.order import Lane
 
 LOOK_UPS = 16
 """Shards compared in one tick: some thousand fingerprints, a few milliseconds of the database."""
@@ -20,6 +21,9 @@ HUNG_FACTOR = 20.0
 
 SETTLE_GRACE = 10.0
 """Seconds a new lease may be missing from what its renderer says it holds: the offer is still on its way."""
+
+WORTH_MOVING = 10.0
+"""Seconds that a prefetched shard would still wait, from which on an idle renderer gets it instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,11 @@ class Held:
     cancelled: bool  # its campaign is being cancelled
     engine_key: str
     checkpoint: str
-    gpu_seconds: float = 0.0  # expected of what is still to do
+    gpu_seconds: float  # expected of what is still to do
+    team: TeamId
+    campaign: CampaignId
+    lane: Lane
+    renders: int  # still to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +58,28 @@ class Seen:
     draining: bool = False
     silent: bool = False  # it does not answer: what it has may yet end, but it gets no more
     heard_age: float = 0.0  # seconds since it said what it holds
+    gpu: str = ""
+    idle: float = 0.0  # seconds since it last had a shard
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    waiting: Sequence[Waiting]
-    ready_shards: int  # of which `waiting` are the heads
+    """*suspects*, *closed* and *probing* are the verdict on renderers; *wake* and *retire* whom the work asks for."""
+
+    queues: Sequence[Queue]
+    backlog: Mapping[tuple[CampaignId, str], Backlog]
     looked_up: frozenset[ShardId]  # waiting shards whose fingerprints were compared already
     held: Sequence[Held]
     refused: frozenset[tuple[ShardId, Fence]]  # offers that were turned down
     seen: Sequence[Seen]
-    names: Sequence[RendererName]  # of the fleet, at full strength
+    teams: Sequence[TeamShare]
+    rules: Rules
     may_reclaim: bool  # False for the first lease time of a new leader: it has not heard everybody yet
+    suspects: frozenset[RendererName] = frozenset()
+    closed: frozenset[RendererName] = frozenset()
+    probing: frozenset[RendererName] = frozenset()
+    wake: Sequence[RendererName] = ()
+    retire: Sequence[RendererName] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +93,22 @@ class Wake:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """It has had nothing to do for long, and is not wanted."""
+
+    name: RendererName
+
+
+@dataclass(frozen=True, slots=True)
 class Reclaim:
-    """The lease ended with its renderer."""
+    """The lease ended with its renderer; *name* where it is known.
+
+    *blamed*: it was being rendered, so it may be what the renderer ended of. One that was only prefetched is not.
+    """
 
     held: Held
+    name: RendererName | None = None
+    blamed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +120,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """The renderer shall stop working on these."""
+    """The renderer shall hand these back; if not *running*, only what it has not begun."""
 
     name: RendererName
     shards: tuple[ShardId, ...]
+    running: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +141,7 @@ class End:
     name: RendererName
 
 
-Decision = Dispatch | End | LookUp | Wake | Reclaim | Release | Revoke
+Decision = Dispatch | End | LookUp | Wake | Retire | Reclaim | Release | Revoke | Rejoin | Rest
 
 
 @dataclass(slots=True)
@@ -129,15 +160,30 @@ class _Ledger:
 def plan(view: Snapshot) -> list[Decision]:
     ended, kept = _leases(view)
     revoked = _revocations(view, kept)
-    placed = place(view.waiting, _free(view, kept))
-    looks = _look_ups(view, placed)
-    return [*ended, *_hung(view), *revoked, *looks, *_wakes(view, looks), *(Dispatch(p) for p in placed)]
+    waiting = frozenset(queue.team for queue in view.queues)
+    shifts = turns(view.teams, waiting, under_way=((held.team, held.gpu_seconds) for held in view.held))
+    free = _free(view, kept)
+    placement = _place(view, kept, free, shifts)
+    looks = _look_ups(view, placement.placed)
+    recalled = _recalls(view, kept, free, placement)
+    scaled = [] if looks else _scaled(view, placement)
+    placed = [Dispatch(one) for one in placement.placed]
+    return [*ended, *_hung(view), *revoked, *shifts, *looks, *recalled, *scaled, *placed]
+
+
+def _scaled(view: Snapshot, placement: Placement) -> list[Decision]:
+    busy = {placed.name for placed in placement.placed}
+    return [*(Wake(name) for name in view.wake), *(Retire(name) for name in view.retire if name not in busy)]
 
 
 def _look_ups(view: Snapshot, placed: Sequence[Placed]) -> list[LookUp]:
-    """Shards that nobody takes now are compared once; those that are dispatched are compared on the way."""
+    """The first of each queue that nobody takes now is compared once; those that are dispatched are, on the way.
+
+    When all of it is known the next one is the first: a campaign that was rendered before ends without a renderer.
+    """
     taken = {p.shard for p in placed}
-    new = [shard.shard for shard in view.waiting if shard.shard not in taken and shard.shard not in view.looked_up]
+    firsts = (next((h.shard for h in queue.heads if h.shard not in taken), None) for queue in view.queues)
+    new = [shard for shard in firsts if shard is not None and shard not in view.looked_up]
     return [LookUp(tuple(new[:LOOK_UPS]))] if new else []
 
 
@@ -146,16 +192,25 @@ def _leases(view: Snapshot) -> tuple[list[Decision], _Ledger]:
     seen = {renderer.session: renderer for renderer in view.seen if renderer.session is not None}
     ended: list[Decision] = []
     kept = _Ledger()
+    rendered = _rendered(view.held)
     for held in view.held:
         renderer = seen.get(held.session)
         heard = renderer is not None and not renderer.silent  # its heartbeat was only late, as after a database outage
         if held.ended or (held.expired and view.may_reclaim and not heard):
-            ended.append(Reclaim(held))
+            ended.append(Reclaim(held, None if renderer is None else renderer.name, held.shard in rendered))
         elif (held.shard, held.fence) in view.refused or (renderer is not None and _missing(held, renderer)):
             ended.append(Release(held))
         else:
             kept.add(held)
     return ended, kept
+
+
+def _rendered(held: Sequence[Held]) -> frozenset[ShardId]:
+    """Of each session's leases the one that is in the GPU, as far as that can be told: interactive first, then old."""
+    first: dict[Session, Held] = {}
+    for lease in sorted(held, key=lambda lease: (lease.lane is Lane.BULK, -lease.age, lease.shard)):
+        first.setdefault(lease.session, lease)
+    return frozenset(lease.shard for lease in first.values())
 
 
 def _hung(view: Snapshot) -> list[End]:
@@ -185,24 +240,61 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
     return decisions
 
 
-def _wakes(view: Snapshot, looks: Sequence[LookUp]) -> list[Wake]:
-    """No renderer is woken while heads of queues are being compared: of what stands behind them nothing may be left."""
-    present = {renderer.name for renderer in view.seen} & set(view.names)
-    ready = 0 if looks else view.ready_shards
-    most = wanted(open_shards=ready + len(view.held), most=len(view.names))
-    missing = [name for name in view.names if name not in present]
-    return [Wake(name) for name in missing[: max(0, most - len(present))]]
-
-
 def _free(view: Snapshot, kept: _Ledger) -> list[Free]:
-    free = []
-    for renderer in view.seen:
-        if renderer.session is None or renderer.draining or renderer.silent:
-            continue
-        mine = sorted(kept.of(renderer.session), key=lambda held: held.age)
-        if len(mine) < SLOTS:
-            engine_key, checkpoint = (
-                (mine[0].engine_key, mine[0].checkpoint) if mine else (renderer.engine_key, renderer.checkpoint)
-            )
-            free.append(Free(renderer.name, renderer.session, len(mine), engine_key, checkpoint))
-    return free
+    """Renderers that may get work, with what they have. Suspects get none while another is free of suspicion."""
+    able = [r for r in view.seen if r.session is not None and not r.draining and not r.silent]
+    able = [r for r in able if r.name not in view.closed]
+    clean = [r for r in able if r.name not in view.suspects]
+    return [_free_one(view, r, r.session, kept) for r in clean or able if r.session is not None]
+
+
+def _free_one(view: Snapshot, renderer: Seen, session: Session, kept: _Ledger) -> Free:
+    mine = sorted(kept.of(session), key=lambda held: held.age)
+    bulk = [held for held in mine if held.lane is Lane.BULK]
+    speed = view.rules.speeds.get(renderer.gpu, 1.0)
+    engine_key, checkpoint = (
+        (bulk[0].engine_key, bulk[0].checkpoint) if bulk else (renderer.engine_key, renderer.checkpoint)
+    )
+    return Free(
+        name=renderer.name,
+        session=session,
+        held=len(bulk),
+        engine_key=engine_key,
+        checkpoint=checkpoint,
+        gpu=renderer.gpu,
+        speed=speed,
+        interactive=len(mine) - len(bulk),
+        left=sum(held.gpu_seconds for held in mine) / speed,
+        probe=renderer.name in view.probing,
+    )
+
+
+def _place(view: Snapshot, kept: _Ledger, free: Sequence[Free], shifts: Sequence[Rejoin | Rest]) -> Placement:
+    raised = {shift.team: shift.vtime for shift in shifts if isinstance(shift, Rejoin)}
+    shares = Shares(share.at(raised[share.team]) if share.team in raised else share for share in view.teams)
+    warm: dict[str, int] = {}
+    for session, leases in kept.by_session.items():
+        for held in leases:
+            shares.lease(held.team, session, held.gpu_seconds)
+    for renderer in free:
+        warm[renderer.engine_key] = warm.get(renderer.engine_key, 0) + 1
+    names = frozenset(renderer.name for renderer in free)
+    return place(view.queues, free, shares, view.rules, backlog=view.backlog, warm=warm, open_names=names)
+
+
+def _recalls(view: Snapshot, kept: _Ledger, free: Sequence[Free], placement: Placement) -> list[Revoke]:
+    """Prefetched shards that somebody else should have: a team that has nothing yet, or a renderer with nothing to do.
+
+    A team that begins to wait thus waits for no more than the shards that are being rendered.
+    """
+    wanted = len(placement.left_out) or (len(placement.idle) if not view.queues else 0)
+    spare = [r for r in free if r.held == SLOTS]
+    found: list[tuple[float, Revoke]] = []
+    for renderer in spare:
+        mine = sorted((h for h in kept.of(renderer.session) if h.lane is Lane.BULK), key=lambda held: held.age)
+        younger, older = mine[0], mine[-1]
+        wait = older.gpu_seconds / renderer.speed
+        if placement.left_out or wait > WORTH_MOVING:
+            found.append((wait, Revoke(renderer.name, (younger.shard,), running=False)))
+    found.sort(key=lambda one: (-one[0], one[1].name))
+    return [revoke for _, revoke in found[:wanted]]

@@ -9,6 +9,7 @@ from farm.core.ids import CampaignId, Fence, Ordinal, ShardId, TeamId
 from farm.core.lease import accepts
 from farm.core.retry import GiveUp, RetryAt, after_failure
 from farm.core.shard import Ranges, contains, minus, ranges_of, size_of
+from schemas.order import Lane
 from schemas.report import Failure, FailureKind, Published, RowReport, Tried
 
 
@@ -29,6 +30,9 @@ class ShardRow:
     lost: int
     seconds: float
     cancelling: bool  # its campaign is
+    depot_tries: int = 0  # tries that failed because the store did not answer: a budget of their own
+    avoid: tuple[str, ...] = ()  # renderers on which its renders failed
+    lane: Lane = Lane.BULK
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class NewOutcome:
     failure: Failure | None = None
     renderer: str | None = None
     numerics: str | None = None
+    money: float = 0.0
 
     @property
     def succeeded(self) -> bool:
@@ -61,6 +66,8 @@ class Child:
     tries: int
     lost: int
     state: str  # ready, or cancelled
+    depot_tries: int = 0
+    avoid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,8 @@ class Settled:
     outcomes: tuple[NewOutcome, ...] = ()
     children: tuple[Child, ...] = ()
     failed_tries: tuple[FailedTry, ...] = ()
+    gpu_seconds: float = 0.0  # of every row that was tried, whatever became of it
+    money: float = 0.0
 
     @property
     def state(self) -> str:
@@ -92,6 +101,16 @@ class Refusal:
     keys: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Again:
+    """What renders that are tried again have in common: those that agree in all of it wait in one child."""
+
+    ready_at: datetime | None
+    tries: int
+    depot_tries: int
+    avoid: tuple[str, ...]
+
+
 def settle(
     shard: ShardRow | None,
     *,
@@ -100,59 +119,97 @@ def settle(
     now: datetime,
     renderer: str,
     numerics: str,
+    per_hour: float,
 ) -> Settled | Refusal:
-    """Decides over one report. Rows that are not in the shard's todo any more were settled before: no harm done."""
+    """Decides over one report. Rows that are not in the shard's todo any more were settled before: no harm done.
+
+    *per_hour* is the price of the renderer's GPU. Whoever used it pays, whether a picture came of it or not.
+    """
     if shard is None or not accepts(fence=fence, current=shard.fence, state=shard.state):
         return Refusal(tuple(row.picture.key for row in rows if row.picture is not None))
     outcomes: list[NewOutcome] = []
-    again: dict[tuple[datetime | None, int], list[int]] = {}
+    again: dict[_Again, list[int]] = {}
     failed: list[FailedTry] = []
-    for row in {row.ordinal: row for row in rows}.values():
-        if not contains(shard.todo, row.ordinal):
-            continue
-        match row.tried:
-            case Tried.HANDED_BACK:
-                again.setdefault((None, shard.tries), []).append(row.ordinal)
-            case Tried.SUCCEEDED:
-                outcomes.append(_outcome(shard, row, renderer, numerics, tries=shard.tries + 1))
-            case Tried.FAILED:
-                failure = row.failure or _UNEXPLAINED
-                failed.append(FailedTry(shard.id, Ordinal(row.ordinal), failure))
-                match after_failure(failure.kind, tries=shard.tries + 1, now=now):
-                    case RetryAt(at):
-                        again.setdefault((at, shard.tries + 1), []).append(row.ordinal)
-                    case GiveUp():
-                        outcomes.append(_outcome(shard, row, renderer, numerics, tries=shard.tries + 1))
-            case _:
-                assert_never(row.tried)
+    gpu_seconds = 0.0
+    for row in {row.ordinal: row for row in rows if contains(shard.todo, row.ordinal)}.values():
+        if row.tried is not Tried.HANDED_BACK:
+            gpu_seconds += row.seconds.gpu
+        if row.tried is Tried.FAILED:
+            failed.append(FailedTry(shard.id, Ordinal(row.ordinal), row.failure or _UNEXPLAINED))
+        if (child := _after(row, shard, now, renderer)) is None:
+            outcomes.append(_outcome(shard, row, renderer, numerics, per_hour))
+        else:
+            again.setdefault(child, []).append(row.ordinal)
     moved = [ordinal for ordinals in again.values() for ordinal in ordinals]
     return Settled(
         shard,
         todo=minus(shard.todo, [*moved, *(o.ordinal for o in outcomes)]),
         outcomes=tuple(outcomes),
-        children=tuple(
-            Child(ranges_of(ordinals), at, tries, shard.lost, "cancelled" if shard.cancelling else "ready")
-            for (at, tries), ordinals in again.items()
-        ),
+        children=tuple(_child(shard, child, ordinals) for child, ordinals in again.items()),
         failed_tries=tuple(failed),
+        gpu_seconds=gpu_seconds,
+        money=gpu_seconds / 3600 * per_hour,
+    )
+
+
+def _after(row: RowReport, shard: ShardRow, now: datetime, renderer: str) -> _Again | None:
+    """How the render is tried again; None when this was its last try."""
+    match row.tried:
+        case Tried.SUCCEEDED:
+            return None
+        case Tried.HANDED_BACK:
+            return _Again(None, shard.tries, shard.depot_tries, shard.avoid)
+        case Tried.FAILED:
+            return _after_failed(row.failure or _UNEXPLAINED, shard, now, renderer)
+        case _:
+            assert_never(row.tried)
+
+
+def _after_failed(failure: Failure, shard: ShardRow, now: datetime, renderer: str) -> _Again | None:
+    of_depot = failure.kind is FailureKind.DEPOT  # which says nothing of the render, nor of the renderer
+    tries = (shard.depot_tries if of_depot else shard.tries) + 1
+    match after_failure(failure.kind, tries=tries, now=now):
+        case RetryAt(at) if of_depot:
+            return _Again(at, shard.tries, tries, shard.avoid)
+        case RetryAt(at):
+            return _Again(at, tries, shard.depot_tries, avoiding(shard.avoid, renderer))
+        case GiveUp():
+            return None
+
+
+def avoiding(avoid: tuple[str, ...], renderer: str) -> tuple[str, ...]:
+    return avoid if renderer in avoid else (*avoid, renderer)
+
+
+def _child(shard: ShardRow, again: _Again, ordinals: Sequence[int]) -> Child:
+    return Child(
+        todo=ranges_of(ordinals),
+        ready_at=again.ready_at,
+        tries=again.tries,
+        lost=shard.lost,
+        state="cancelled" if shard.cancelling else "ready",
+        depot_tries=again.depot_tries,
+        avoid=again.avoid,
     )
 
 
 _UNEXPLAINED = Failure(kind=FailureKind.ENGINE, code="engine_failed", detail="The renderer gave no reason.")
 
 
-def _outcome(shard: ShardRow, row: RowReport, renderer: str, numerics: str, *, tries: int) -> NewOutcome:
+def _outcome(shard: ShardRow, row: RowReport, renderer: str, numerics: str, per_hour: float) -> NewOutcome:
+    succeeded = row.tried is Tried.SUCCEEDED
     return NewOutcome(
         shard.team,
         shard.campaign,
         Ordinal(row.ordinal),
         row.fingerprint,
-        tries,
+        tries=shard.tries + shard.depot_tries + 1,
         gpu_seconds=row.seconds.gpu,
-        picture=row.picture if row.tried is Tried.SUCCEEDED else None,
-        failure=None if row.tried is Tried.SUCCEEDED else row.failure or _UNEXPLAINED,
+        picture=row.picture if succeeded else None,
+        failure=None if succeeded else row.failure or _UNEXPLAINED,
         renderer=renderer,
         numerics=numerics,
+        money=row.seconds.gpu / 3600 * per_hour,
     )
 
 

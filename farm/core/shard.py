@@ -1,11 +1,11 @@
 """Cutting a campaign into shards, and a shard that loses renderers into halves."""
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from farm.core.campaign import recipe_at
 from farm.core.fingerprint import engine_digest
-from farm.core.ids import Ordinal
 from farm.core.matrix import count, runs
 from farm.core.records import NewShard
 from schemas.campaign import ResolvedCampaign
@@ -24,24 +24,81 @@ Ranges = tuple[tuple[int, int], ...]
 """Ordinals as sorted, disjoint [lo, hi) ranges."""
 
 
-def cut(campaign: ResolvedCampaign, seconds_of: Callable[[Recipe], float], target_seconds: float) -> list[NewShard]:
+PROOF_SECONDS = 10.0
+"""Of a shard of a proof, at most: a proof is looked at while somebody waits, so many renderers share it."""
+
+SHARD_EDGES: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("held", "ready"),  # the proof was approved
+        ("held", "cancelled"),
+        ("ready", "leased"),
+        ("ready", "done"),  # all of it was rendered before, or by a renderer whose lease was taken from it
+        ("ready", "cancelled"),
+        ("leased", "ready"),  # the lease was lost, or the offer was
+        ("leased", "done"),  # every render has an outcome, or waits in a child
+        ("leased", "cancelled"),
+        ("cancelled", "done"),  # a late report still counted
+    }
+)
+
+
+def cut(
+    campaign: ResolvedCampaign,
+    seconds_of: Callable[[Recipe], float],
+    target_seconds: float,
+    *,
+    proof: Sequence[int] = (),
+) -> list[NewShard]:
     """Shards that tile the campaign, each within one engine key and about *target_seconds* of GPU time long.
 
-    The cost of a stretch is taken from its middle render: within a stretch only the strength changes it.
+    With a proof, its ordinals stand in small shards of their own that are ready; all others are held. The cost of a
+    stretch is taken from its middle render: within a stretch only the strength changes it.
     """
     shards: list[NewShard] = []
     at_least = -(-count(campaign) // MAX_SHARDS)
+    first = sorted(set(proof))
     for run in runs(campaign):
+        mine = first[bisect_left(first, run.lo) : bisect_left(first, run.hi)]
+        rest = _gaps(run.lo, run.hi, mine)
         recipe = recipe_at(campaign, (run.lo + run.hi) // 2)
         seconds = seconds_of(recipe)
-        longest = max(1, min(MAX_RENDERS, int(MAX_SECONDS / max(seconds, 1e-6))))
-        wanted = max(1, min(longest, max(at_least, round(target_seconds / max(seconds, 1e-6)))))
-        pieces = max(1, -(-(run.hi - run.lo) // wanted))
-        engine_key, width = engine_digest(recipe.engine_key), run.hi - run.lo
-        for piece in range(pieces):  # equal pieces: no short tail that costs a dispatch of its own
-            lo, hi = run.lo + width * piece // pieces, run.lo + width * (piece + 1) // pieces
-            shards.append(NewShard(Ordinal(lo), Ordinal(hi), engine_key, recipe.checkpoint, seconds))
+        engine_key = engine_digest(recipe.engine_key)
+        small = _pieces(ranges_of(mine), _width(seconds, min(target_seconds, PROOF_SECONDS), 1))
+        large = _pieces(rest, _width(seconds, target_seconds, at_least))
+        shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, "ready") for todo in small]
+        state = "held" if first else "ready"
+        shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, state) for todo in large]
     return shards
+
+
+def _width(seconds: float, target_seconds: float, at_least: int) -> int:
+    """How many renders of *seconds* each make a shard."""
+    longest = max(1, min(MAX_RENDERS, int(MAX_SECONDS / max(seconds, 1e-6))))
+    return max(1, min(longest, max(at_least, round(target_seconds / max(seconds, 1e-6)))))
+
+
+def _gaps(lo: int, hi: int, taken: Sequence[int]) -> Ranges:
+    """What *taken*, sorted, leaves of [lo, hi)."""
+    edges = [lo, *(edge for ordinal in taken for edge in (ordinal, ordinal + 1)), hi]
+    return tuple((begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True) if begin < end)
+
+
+def _pieces(ranges: Ranges, width: int) -> Iterator[Ranges]:
+    """Equal pieces of at most *width* ordinals: no short tail that costs a dispatch of its own."""
+    size = size_of(ranges)
+    pieces = -(-size // width)
+    left = list(reversed(ranges))
+    for piece in range(pieces):
+        wanted = size * (piece + 1) // pieces - size * piece // pieces
+        found: list[tuple[int, int]] = []
+        while wanted:
+            lo, hi = left.pop()
+            middle = min(hi, lo + wanted)
+            found.append((lo, middle))
+            wanted -= middle - lo
+            if middle < hi:
+                left.append((middle, hi))
+        yield tuple(found)
 
 
 def size_of(ranges: Ranges) -> int:
@@ -94,7 +151,11 @@ class Poisoned:
     """Its one render has taken renderer after renderer down: that render has failed."""
 
 
-def after_lost_lease(*, lost: int, width: int, patience: int = 3) -> Requeue | Bisect | Poisoned:
+PATIENCE = 3
+"""Leases that a shard may lose before it is halved, and one render before it is given up."""
+
+
+def after_lost_lease(*, lost: int, width: int, patience: int = PATIENCE) -> Requeue | Bisect | Poisoned:
     """What becomes of a shard whose lease ended with its renderer for the *lost*-th time.
 
     Most losses say nothing of the shard (a node went away), so *patience* of them are free. After that it is halved

@@ -2,9 +2,9 @@
 
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
@@ -17,9 +17,9 @@ _SCHEME = "memory"
 class MemoryDepot:
     """Thread-safe. Set ``answers`` to False and it is a store that is down."""
 
-    def __init__(self) -> None:
-        self.answers = True
-        self._objects: dict[str, tuple[bytes, str]] = {}
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.answers, self._now = True, now
+        self._objects: dict[str, tuple[bytes, str, datetime]] = {}
         self._lock = threading.Lock()
 
     def ready(self) -> None:
@@ -28,7 +28,7 @@ class MemoryDepot:
     def put(self, key: str, data: bytes, content_type: str) -> None:
         self._check()
         with self._lock:
-            self._objects[key] = (bytes(data), content_type)
+            self._objects[key] = (bytes(data), content_type, self._now())
 
     def put_file(self, key: str, path: Path, content_type: str) -> None:
         self.put(key, path.read_bytes(), content_type)
@@ -46,10 +46,15 @@ class MemoryDepot:
         with self._lock:
             return len(self._objects[key][0]) if key in self._objects else None
 
+    def written_at(self, key: str) -> datetime | None:
+        self._check()
+        with self._lock:
+            return self._objects[key][2] if key in self._objects else None
+
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         self._check()
         with self._lock:
-            found = [(key, len(data)) for key, (data, _) in self._objects.items() if key.startswith(prefix)]
+            found = [(key, len(data)) for key, (data, _, _) in self._objects.items() if key.startswith(prefix)]
         yield from sorted(found)
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -72,7 +77,7 @@ class MemoryDepot:
         """What an HTTP client does with a link of `link_put`."""
         self.put(_key(link, "put"), data, content_type)
 
-    def _found(self, key: str) -> tuple[bytes, str]:
+    def _found(self, key: str) -> tuple[bytes, str, datetime]:
         self._check()
         with self._lock:
             if key not in self._objects:

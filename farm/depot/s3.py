@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import quote
@@ -88,6 +88,13 @@ class S3Depot:
         try:
             with self._mapped(key):
                 return self._client.stat_object(self._bucket, key).size
+        except NotFound:
+            return None
+
+    def written_at(self, key: str) -> datetime | None:
+        try:
+            with self._mapped(key):
+                return self._client.stat_object(self._bucket, key).last_modified
         except NotFound:
             return None
 

@@ -47,6 +47,9 @@ class RayCluster:
             # Despite its name it works on Linux: 0 makes Ray stay on 127.0.0.1. Otherwise it replaces 127.0.0.1 by the
             # machine's outward address and listens on every interface.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # A driver whose head is gone hears no signal until it gives up, after a minute. This head never comes back
+            # by itself.
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "8",
         }
 
     def start(self) -> None:

@@ -6,9 +6,9 @@ the fence decides. Only `ActorDiedError` is certain.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -23,10 +23,30 @@ from farm.ports import Answered, Died, Heard, Introduced, News, Silent
 from schemas.order import ShardOrder
 from schemas.report import Collected, Hello, Offered
 
-__all__ = ["RayFleet", "RendererSettings", "connect"]
+__all__ = ["Kind", "RayFleet", "RendererSettings", "connect"]
+
+_OURS = "farm/"
 
 _CTL_THREADS = 8
 """Two collectors (the former leader's too), and room for offers, adoptions and revocations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the renderers of one fleet ask Ray for. *labels* are of the nodes that they may run on."""
+
+    name: str
+    cpus: float
+    gpus: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        return f"farm/{self.name}/"
+
+    def options(self) -> dict[str, Any]:
+        labels = {"label_selector": dict(self.labels)} if self.labels else {}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, **labels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +57,24 @@ class _Call:
 
 
 class RayFleet:
-    """Ray must be initialised; `connect` does it. Not for several threads at once."""
+    """Ray must be initialised; `connect` does it. Not for several threads at once.
 
-    def __init__(self, *, prefix: str, cpus: float, gpus: float, settings: Callable[[str], RendererSettings]) -> None:
-        self._prefix = prefix
+    A renderer belongs to the fleet that its name says: ``farm/<fleet>/<revision>/<n>``.
+    """
+
+    def __init__(self, *, fleets: Sequence[Kind], settings: Callable[[str], RendererSettings]) -> None:
+        self._fleets = tuple(fleets)
         self._settings = settings
         groups: dict[str, Any] = {"concurrency_groups": {"ctl": _CTL_THREADS}}  # not in Ray's own signature
         self._class: Any = ray.remote(**groups)(Renderer)
-        self._resources = {"num_cpus": cpus, "num_gpus": gpus}
         self._calls: dict[ray.ObjectRef[Any], _Call] = {}
         self._handles: dict[RendererName, Any] = {}
         self._quiet = threading.Event()  # never set: a wait that a signal can end
 
     def names(self) -> list[RendererName]:
+        """Those of fleets that are no longer ours, too: somebody must retire them."""
         with _ray_errors():
-            return [RendererName(name) for name in sorted(list_named_actors()) if name.startswith(self._prefix)]
+            return [RendererName(name) for name in sorted(list_named_actors()) if name.startswith(_OURS)]
 
     def draining(self) -> frozenset[str]:
         with _ray_errors():
@@ -59,9 +82,9 @@ class RayFleet:
             return frozenset(ray._private.state.state.get_draining_nodes())  # noqa: SLF001
 
     def wake(self, name: RendererName) -> None:
-        """A pending actor is the demand that an autoscaler sees."""
+        """A pending actor is the demand that an autoscaler sees. Raises `KeyError` when the name is of no fleet."""
         options = {
-            **self._resources,
+            **self._kind(name).options(),
             "name": name,
             "lifetime": "detached",
             "get_if_exists": True,
@@ -106,8 +129,8 @@ class RayFleet:
 
         self._call(name, "collect", read, epoch, after, wait.total_seconds())
 
-    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId]) -> None:
-        self._call(name, "revoke", _nothing, epoch, list(shards))
+    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId], *, running: bool) -> None:
+        self._call(name, "revoke", _nothing, epoch, list(shards), running)
 
     def drain(self, name: RendererName, epoch: Epoch) -> None:
         self._call(name, "drain", _nothing, epoch)
@@ -128,6 +151,12 @@ class RayFleet:
         self._calls.clear()
         ray.shutdown()
 
+    def _kind(self, name: RendererName) -> Kind:
+        for kind in self._fleets:
+            if name.startswith(kind.prefix):
+                return kind
+        raise KeyError(name)
+
     def _handle(self, name: RendererName) -> Any:
         if name not in self._handles:
             self._handles[name] = ray.get_actor(name)
@@ -137,7 +166,8 @@ class RayFleet:
         with _ray_errors():
             try:
                 reference = getattr(self._handle(name), what).remote(*arguments)
-            except (ValueError, RayError) as error:  # no such actor (any more), or too many calls pending
+            # No such actor (any more), too many calls pending, or one of a release whose method takes other arguments.
+            except (ValueError, TypeError, RayError) as error:
                 self._handles.pop(name, None)
                 failed = str(error)
 

@@ -179,8 +179,8 @@ class SimulatedFleet:
 
         self._call(name, "collect", read, epoch, after, wait.total_seconds())
 
-    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId]) -> None:
-        self._call(name, "revoke", None, epoch, list(shards))
+    def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId], *, running: bool) -> None:
+        self._call(name, "revoke", None, epoch, list(shards), running)
 
     def drain(self, name: RendererName, epoch: Epoch) -> None:
         self._call(name, "drain", None, epoch)

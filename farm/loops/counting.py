@@ -1,9 +1,12 @@
 """What the scheduler saw, as metrics."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from farm.core.records import QueueDepth
+from farm.core.oversee import Oversight
+from farm.core.placement import Backlog
+from farm.core.plan import Held
+from farm.loops.looking import Looked
 from farm.telemetry import SchedulerMetrics
 from farm.usecases.settle_reports import Tally
 from schemas.report import CacheCounts, Seconds
@@ -20,24 +23,36 @@ def count_settled(metrics: SchedulerMetrics, tally: Tally) -> None:
         metrics.failures.labels(failure.code).inc()
     for kind in tally.retried:
         metrics.retries.labels(kind).inc()
+    metrics.gpu_seconds.inc(tally.gpu_seconds)
+    metrics.money.inc(tally.money)
 
 
-def count_cache(metrics: SchedulerMetrics, grown: CacheCounts) -> None:
+def count_cache(metrics: SchedulerMetrics, grown: CacheCounts, loading: Mapping[str, float]) -> None:
+    """*loading*: seconds that a load takes there, by kind: what a hit has saved."""
     for kind in ("checkpoint", "lora"):
-        metrics.cache_hits.labels(kind).inc(getattr(grown, f"{kind}_hits"))
+        hits = getattr(grown, f"{kind}_hits")
+        metrics.cache_hits.labels(kind).inc(hits)
+        metrics.warm_seconds.labels(kind).inc(hits * loading[kind])
         metrics.cache_loads.labels(kind).inc(getattr(grown, f"{kind}_loads"))
         metrics.cache_load_seconds.labels(kind).inc(getattr(grown, f"{kind}_load_seconds"))
 
 
-def show_queue(metrics: SchedulerMetrics, depths: Sequence[QueueDepth]) -> None:
-    found = {depth.state: depth for depth in depths}
-    for state in ("ready", "leased"):
-        depth = found.get(state)
-        metrics.queue_renders.labels(state).set(depth.renders if depth else 0)
-        metrics.queue_gpu_seconds.labels(state).set(depth.gpu_seconds if depth else 0)
+def show_queue(metrics: SchedulerMetrics, backlogs: Iterable[Backlog], held: Sequence[Held]) -> None:
+    ready = list(backlogs)
+    metrics.queue_renders.labels("ready").set(sum(backlog.renders for backlog in ready))
+    metrics.queue_gpu_seconds.labels("ready").set(sum(backlog.seconds for backlog in ready))
+    metrics.queue_renders.labels("leased").set(sum(lease.renders for lease in held))
+    metrics.queue_gpu_seconds.labels("leased").set(sum(lease.gpu_seconds for lease in held))
 
 
 def show_renderers(metrics: SchedulerMetrics, states: Iterable[str]) -> None:
     found = Counter(states)
     for name in ("starting", "idle", "busy", "draining"):
         metrics.renderers.labels(name).set(found[name])
+
+
+def show_oversight(metrics: SchedulerMetrics, oversight: Oversight, looked: Looked) -> None:
+    metrics.renderers.labels("quarantined").set(len(looked.quarantined))
+    metrics.renderers_wanted.set(oversight.wanted)
+    metrics.teams_waiting.set(len({queue.team for queue in looked.queues}))
+    metrics.late_campaigns.set(sum("deadline_at_risk" in purse.warnings for purse in looked.purses))

@@ -15,7 +15,7 @@ _LONGEST_PAUSE = 10.0
 
 
 class Service(Protocol):
-    def run_once(self) -> None:
+    def run_once(self) -> object:
         """One turn; waits inside for as long as it has nothing to do, a second at most."""
         ...
 

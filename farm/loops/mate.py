@@ -24,6 +24,8 @@ class Mate:
     obeyed: bool = False  # it has spoken since
     silent: bool = False  # a call failed, or it has not answered for the lease time
     heard_at: float = 0.0  # monotonic
+    draining_since: float | None = None
+    busy_at: float | None = None  # when it last had a shard, or was first seen
 
     @property
     def session(self) -> Session | None:
@@ -48,12 +50,14 @@ class Mate:
     def greet(self, hello: Hello) -> None:
         if self.hello is None or self.hello.session != hello.session:
             self.last, self.seen_seq, self.draining, self.told, self.obeyed = None, 0, False, False, False
+            self.draining_since = self.busy_at = None
         self.hello, self.fresh = hello, True
 
     def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts]:
         """The reports not yet settled, and what its caches did since it was last heard."""
         before = self.last.cache if self.last is not None else CacheCounts()
         self.last, self.fresh, self.obeyed = collected, True, self.told
+        self.draining = self.draining or collected.leaving
         now = collected.cache.model_dump()
         grown = {name: max(0, now[name] - value) for name, value in before.model_dump().items()}
         return [report for report in collected.reports if report.seq > self.seen_seq], CacheCounts(**grown)
@@ -66,6 +70,8 @@ class Mate:
             self.last = self.last.model_copy(update={"holds": holds})
 
     def seen(self, now: float) -> Seen:
+        if self.holds or self.busy_at is None:
+            self.busy_at = now
         warm = self.last.warm if self.last is not None else None
         return Seen(
             name=self.name,
@@ -76,6 +82,8 @@ class Mate:
             draining=self.draining,
             silent=self.silent,
             heard_age=now - self.heard_at,
+            gpu=self.hello.gpu if self.hello else "",
+            idle=now - self.busy_at,
         )
 
     def heartbeat(self) -> Heartbeat | None:

@@ -12,7 +12,7 @@ from farm.core.plan import Seen
 from farm.core.records import Heartbeat
 from farm.loops.lead import Lead
 from farm.loops.mate import Mate
-from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, Silent
+from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, SchedulerTx, Silent
 from schemas.order import WIRE_MAJOR
 from schemas.report import Offered
 
@@ -24,14 +24,18 @@ _COLLECT = timedelta(seconds=2)
 _HANGS = 4
 """Lease times without a word, after which a renderer is ended. One that has yet to start may take its time."""
 
+_ALL = "farm/"
+"""What every renderer's name begins with."""
+
 _CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
 
 class Roster:
     """``refused`` are offers that were turned down, ``died`` sessions whose process is known to have ended.
 
-    *prefix* is that of this revision's renderers, ``farm/<fleet>/<revision>/``; those of other revisions are drained
-    and retired.
+    *prefixes* are those of the fleets in this revision, ``farm/<fleet>/<revision>/``; renderers of other revisions, and
+    of fleets that are no more, are drained and retired. Rows that are still in a GPU *drain_time* after it was told to
+    go are stopped: a spot node leaves 30 s.
     """
 
     def __init__(
@@ -40,13 +44,15 @@ class Roster:
         fleet: Fleet,
         store: SchedulerStore,
         lead: Lead,
-        prefix: str,
+        prefixes: tuple[str, ...],
         lease_ttl: timedelta,
+        drain_time: timedelta,
         monotonic: Callable[[], float],
     ) -> None:
         self._fleet, self._store, self._lead = fleet, store, lead
-        self._prefix, self._lease_ttl, self._monotonic = prefix, lease_ttl, monotonic
-        self.fleet_prefix = f"{prefix.rstrip('/').rpartition('/')[0]}/"
+        self._prefixes, self._lease_ttl, self._drain_time = prefixes, lease_ttl, drain_time
+        self._monotonic = monotonic
+        self._attended = monotonic()
         self.mates: dict[RendererName, Mate] = {}
         self.refused: set[tuple[ShardId, Fence]] = set()
         self.died: list[Session] = []
@@ -57,6 +63,7 @@ class Roster:
 
     def hear(self, news: Sequence[News]) -> list[Mate]:
         """Takes in what was heard; returns the renderers that have answered `collect`."""
+        self._attend()
         known = [(mate, item) for item in news if (mate := self.mates.get(item.name)) is not None]
         for mate, item in known:  # first of all: should the database fail below, each is asked again
             mate.asked.discard(item.call if isinstance(item, Silent) else _CALLS.get(type(item), ""))
@@ -83,6 +90,15 @@ class Roster:
                     assert_never(item)
         return heard
 
+    def _attend(self) -> None:
+        """While we stood still (stopped, or held up by the database) nobody could be heard: that time is ours."""
+        now = self._monotonic()
+        away, self._attended = now - self._attended, now
+        if away > self._lease_ttl.total_seconds() / 2:
+            _log.warning("scheduler_stood_still", seconds=away)
+            for mate in self.mates.values():
+                mate.heard_at += away
+
     def again(self) -> None:
         """What was heard and not settled is asked for once more."""
         for mate in self.mates.values():
@@ -95,7 +111,16 @@ class Roster:
         now = self._monotonic()
         return [mate.seen(now) for mate in self.mates.values()]
 
-    def beats(self) -> list[Heartbeat]:
+    def save(self, tx: SchedulerTx) -> None:
+        """What was heard and seen of the renderers; `beaten` follows when it is committed."""
+        if self.died:
+            tx.end_sessions([*self.died])
+        tx.end_absent(_ALL, sorted(self.mates))
+        beats = self._beats()
+        if beats:
+            tx.heartbeat(beats, self._lease_ttl)
+
+    def _beats(self) -> list[Heartbeat]:
         """Of those heard since `beaten`."""
         return [beat for mate in self.mates.values() if (beat := mate.heartbeat()) is not None]
 
@@ -152,7 +177,8 @@ class Roster:
 
     def muster(self) -> None:
         """Renderers that exist are adopted, whoever made them; those that must go are drained, then retired."""
-        names = [name for name in self._fleet.names() if name.startswith(self.fleet_prefix)]
+        self._attend()
+        names = [name for name in self._fleet.names() if name.startswith(_ALL)]
         for name in names:
             if name not in self.mates:
                 self.mates[name] = Mate(name, heard_at=self._monotonic())
@@ -163,7 +189,7 @@ class Roster:
             quiet = (self._monotonic() - mate.heard_at) / self._lease_ttl.total_seconds()
             if mate.hello is not None and quiet > 1:
                 mate.silent = True  # a call that never ends: it would lose every shard that it is given
-            if quiet > _HANGS and (mate.hello is not None or not mate.name.startswith(self._prefix)):
+            if quiet > _HANGS and (mate.hello is not None or not mate.name.startswith(self._prefixes)):
                 _log.error("renderer_ended", name=mate.name, quiet_seconds=quiet * self._lease_ttl.total_seconds())
                 self._fleet.end(mate.name)  # it keeps a GPU, and nobody would ever replace it
             elif mate.silent:
@@ -182,6 +208,14 @@ class Roster:
             elif mate.draining:  # what was offered last may not be in what it said last
                 self._fleet.drain(mate.name, self._epoch)
                 mate.told = True
+                self._hurry(mate)
+
+    def _hurry(self, mate: Mate) -> None:
+        """Its time is nearly over: better hand back than be killed in the middle."""
+        if mate.draining_since is None:
+            mate.draining_since = self._monotonic()
+        if mate.holds and self._monotonic() - mate.draining_since > self._drain_time.total_seconds():
+            self._fleet.revoke(mate.name, self._epoch, sorted({shard for shard, _ in mate.holds}), running=True)
 
     def _must_go(self, name: RendererName, node: str, going: frozenset[str]) -> bool:
-        return node in going or not name.startswith(self._prefix)
+        return node in going or not name.startswith(self._prefixes)

@@ -1,4 +1,4 @@
-"""The scheduler: leads, listens, settles, plans, acts.
+"""The scheduler: leads, listens, settles, oversees, plans, acts.
 
 Whatever it has in memory can be lost at any point: leases, fences and epochs in the database decide, and a renderer
 keeps its reports until they are acknowledged.
@@ -13,12 +13,28 @@ from typing import assert_never
 import structlog
 
 from farm.core.errors import FarmError, LeadershipLost
+from farm.core.fairshare import Rejoin, Rest
 from farm.core.ids import CampaignId, Epoch, RendererName, ShardId
-from farm.core.placement import SLOTS
-from farm.core.plan import Decision, Dispatch, End, LookUp, Reclaim, Release, Revoke, Snapshot, Wake, plan
-from farm.loops.counting import count_cache, count_settled, show_queue, show_renderers
+from farm.core.lease import Leadership
+from farm.core.oversee import Oversight, Overview, Scale, oversee
+from farm.core.plan import (
+    Decision,
+    Dispatch,
+    End,
+    LookUp,
+    Reclaim,
+    Release,
+    Retire,
+    Revoke,
+    Snapshot,
+    Wake,
+    plan,
+)
+from farm.loops.counting import count_cache, count_settled, show_oversight, show_queue, show_renderers
 from farm.loops.depot_watch import DepotWatch
+from farm.loops.governing import farm_view, govern, learn_loads
 from farm.loops.lead import Lead
+from farm.loops.looking import Looked, Looking
 from farm.loops.mate import Mate
 from farm.loops.roster import Roster
 from farm.ports import Depot, Fleet, SchedulerStore, SchedulerTx
@@ -27,24 +43,25 @@ from farm.usecases.dispatch_shards import Work, look_up_shards, take_shards, wri
 from farm.usecases.reclaim_shards import reclaim_shards
 from farm.usecases.settle_reports import From, Tally, settle_reports
 from schemas.campaign import ResolvedCampaign
+from schemas.report import CacheCounts
 
 _log = structlog.get_logger()
 
-_PER_QUEUE = 8
 _CAMPAIGNS_KEPT = 64
 _DEPOT_CHECK = 2.0
+_SHOW_EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Times of the scheduler, and the names of its renderers at full strength."""
+    """Times of the scheduler, and the fleets that it may wake."""
 
-    names: Sequence[RendererName]
-    prefix: str  # of every renderer of this fleet and revision
+    scale: Scale
     tick: timedelta
     lease_ttl: timedelta
     leader_ttl: timedelta
     link_ttl: timedelta
+    drain_time: timedelta = timedelta(seconds=20)
 
 
 class Scheduler:
@@ -61,31 +78,42 @@ class Scheduler:
         metrics: SchedulerMetrics,
         token: Callable[[], str],
         monotonic: Callable[[], float] = time.monotonic,
+        watch: DepotWatch | None = None,
     ) -> None:
         self._store, self._fleet, self._depot = store, fleet, depot
         self._pace, self._metrics, self._token, self._monotonic = pace, metrics, token, monotonic
         self._lead = Lead(holder=holder, store=store, ttl=pace.leader_ttl, metrics=metrics, monotonic=monotonic)
-        self._next_tick = self._next_depot_check = 0.0
+        self._next_tick = self._next_depot_check = self._next_view = 0.0
         self._depot_up = True
-        self._watch = DepotWatch(depot, metrics)
+        self._watch = watch or DepotWatch(depot, metrics)
         self._in_doubt = False  # something heard may not have been settled
         self._roster = Roster(
             fleet=fleet,
             store=store,
             lead=self._lead,
-            prefix=pace.prefix,
+            prefixes=tuple(one.prefix for one in pace.scale.fleets),
             lease_ttl=pace.lease_ttl,
+            drain_time=pace.drain_time,
             monotonic=monotonic,
         )
+        self._looking = Looking(monotonic)
         self._looked_up: set[ShardId] = set()
+        self._succeeded: set[RendererName] = set()  # since the renderers were last judged
+        self._noted: dict[RendererName, float] = {}
         self._campaigns: dict[CampaignId, ResolvedCampaign] = {}
 
     # the service
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """What it leads by, for services that only run beside the leader."""
+        return self._lead.held
 
     def run_once(self) -> None:
         """Hears what has come in, settles it, and once a tick plans and acts."""
         if not self._lead.keep():
             self._roster.mates.clear()
+            self._looking.forget()
             self._fleet.news(min(self._pace.leader_ttl / 5, timedelta(seconds=1)))
             return
         try:
@@ -125,27 +153,43 @@ class Scheduler:
 
     def _settle(self, heard: Sequence[Mate]) -> None:
         """Acknowledged is what is committed: a failure in between makes the renderer say it again."""
-        batch = []
+        batch: list[tuple[Mate, From]] = []
+        loads: list[tuple[str, CacheCounts]] = []
         for mate in heard:
             if mate.hello is not None and mate.pending is not None:
                 reports, cache = mate.hear(mate.pending)
-                count_cache(self._metrics, cache)
+                count_cache(self._metrics, cache, self._looking.loading(mate.hello.gpu))
+                loads.append((mate.hello.gpu, cache))
                 if reports:
-                    batch.append((mate, From(mate.name, mate.hello.numerics, reports)))
+                    batch.append((mate, From(mate.name, mate.hello.numerics, mate.hello.gpu, reports)))
                 if mate.pending.fault:
                     _log.error("renderer_fault", name=mate.name, fault=mate.pending.fault)
                     mate.draining = True
         if batch:
-            with self._metrics.stage_seconds.labels("settle").time(), self._store.as_scheduler(self._lead.mine) as tx:
-                tally = settle_reports(tx, [sender for _, sender in batch], self._resolved_in)
-            for mate, sender in batch:
-                mate.settled(max(report.seq for report in sender.reports), tally.ended)
-            count_settled(self._metrics, tally)
-            _report(tally)
-            self._drop(tally.unwanted)
-            self._next_tick = 0.0  # a slot may be free
+            self._settle_batch(batch, loads)
         for mate in heard:
             self._roster.collect(mate)
+
+    def _settle_batch(self, batch: Sequence[tuple[Mate, From]], loads: Sequence[tuple[str, CacheCounts]]) -> None:
+        with self._metrics.stage_seconds.labels("settle").time(), self._store.as_scheduler(self._lead.mine) as tx:
+            prices = self._looking.prices(tx)
+            tally = settle_reports(tx, [sender for _, sender in batch], self._resolved_in, prices)
+            learn_loads(tx, loads)
+            noted = [RendererName(name) for name in sorted(tally.succeeded_on) if self._worth_noting(name)]
+            if noted:
+                tx.note_success(noted)
+        self._noted.update({name: self._monotonic() for name in noted})
+        self._succeeded.update(RendererName(name) for name in tally.succeeded_on)
+        for mate, sender in batch:
+            mate.settled(max(report.seq for report in sender.reports), tally.ended)
+        count_settled(self._metrics, tally)
+        _report(tally)
+        self._drop(tally.unwanted)
+        self._next_tick = 0.0  # a slot may be free
+
+    def _worth_noting(self, name: str) -> bool:
+        """Once in a while: it is evidence of health, not a count."""
+        return self._monotonic() >= self._noted.get(RendererName(name), -1e9) + 2.0
 
     def _drop(self, keys: Sequence[str]) -> None:
         """Pictures that nothing refers to. What a crash leaves behind here is found later by the garbage collection."""
@@ -153,40 +197,83 @@ class Scheduler:
             return
         with self._store.as_scheduler(self._lead.mine) as tx:
             used = tx.keys_in_use(keys)
-        unwanted = [key for key in keys if key not in used]
-        self._watch.drop(unwanted)
+        self._watch.drop([key for key in keys if key not in used])
 
     # planning
 
     def _tick(self) -> None:
         self._roster.muster()
         with self._store.as_scheduler(self._lead.mine) as tx:
-            if self._roster.died:
-                tx.end_sessions([*self._roster.died])
-            tx.end_absent(self._roster.fleet_prefix, sorted(self._roster.mates))
-            beats = self._roster.beats()
-            if beats:
-                tx.heartbeat(beats, self._pace.lease_ttl)
-            tx.finish_cancelled()
-            waiting, ready = tx.waiting(max(_PER_QUEUE, SLOTS * len(self._roster.mates)))
-            held, depths = tx.held(), tx.depths()
+            self._roster.save(tx)
+            tx.finish_campaigns()
+            looked = self._looking.look(tx, len(self._roster.mates))
         self._roster.beaten()
-        self._looked_up &= {shard.shard for shard in waiting}
-        self._roster.refused &= {(lease.shard, lease.fence) for lease in held}
-        show_queue(self._metrics, depths)
-        show_renderers(self._metrics, (mate.state for mate in self._roster.mates.values()))
+        self._looked_up &= {head.shard for queue in looked.queues for head in queue.heads}
+        self._roster.refused &= {(lease.shard, lease.fence) for lease in looked.held}
+        oversight = self._oversee(looked)
+        self._show(looked, oversight)
+        decisions = plan(self._snapshot(looked, oversight))
+        with_placed = sum(isinstance(decision, Dispatch) for decision in decisions)
+        if self._looking.placed(looked, with_placed):
+            self._next_tick = 0.0
+        self._act(decisions)
+
+    def _oversee(self, looked: Looked) -> Oversight:
+        """Verdicts and warnings are written before anything is placed by them."""
+        oversight = oversee(
+            Overview(
+                now=looked.now,
+                purses=looked.purses,
+                team_purses=looked.team_purses,
+                backlog=looked.backlog,
+                held=looked.held,
+                teams=looked.teams,
+                seen=self._roster.seen(),
+                speeds=looked.speeds,
+                load_costs=looked.load_costs,
+                prices=looked.prices,
+                accusations=looked.accusations,
+                quarantined=looked.quarantined,
+                succeeded=frozenset(self._succeeded),
+                scale=self._pace.scale,
+            )
+        )
+        if oversight.decisions:
+            with self._store.as_scheduler(self._lead.mine) as tx:
+                govern(tx, oversight.decisions, self._metrics)
+            self._looking.forget()
+        self._succeeded.clear()
+        return oversight
+
+    def _snapshot(self, looked: Looked, oversight: Oversight) -> Snapshot:
         depot_answers = self._depot_answers()
-        view = Snapshot(
-            waiting=waiting if depot_answers else (),
-            ready_shards=ready if depot_answers else 0,
+        verdict = oversight.verdict
+        return Snapshot(
+            queues=looked.queues if depot_answers else (),
+            backlog=looked.backlog if depot_answers else {},
             looked_up=frozenset(self._looked_up),
-            held=held,
+            held=looked.held,
             refused=frozenset(self._roster.refused),
             seen=self._roster.seen(),
-            names=self._pace.names,
+            teams=looked.teams,
+            rules=oversight.rules,
             may_reclaim=self._lead.led_for(self._pace.lease_ttl),
+            suspects=verdict.suspects,
+            closed=verdict.closed,
+            probing=verdict.probing,
+            wake=oversight.wake if depot_answers else (),
+            retire=oversight.retire,
         )
-        self._act(plan(view))
+
+    def _show(self, looked: Looked, oversight: Oversight) -> None:
+        show_queue(self._metrics, looked.backlog.values(), looked.held)
+        show_renderers(self._metrics, (mate.state for mate in self._roster.mates.values()))
+        show_oversight(self._metrics, oversight, looked)
+        if self._monotonic() >= self._next_view:
+            self._next_view = self._monotonic() + _SHOW_EVERY
+            view = farm_view(looked, oversight, self._roster.mates.values(), self._pace.scale, depot_up=self._depot_up)
+            with self._store.as_scheduler(self._lead.mine) as tx:
+                tx.show_farm(view)
 
     def _depot_answers(self) -> bool:
         if self._monotonic() >= self._next_depot_check:
@@ -197,37 +284,50 @@ class Scheduler:
     # acting
 
     def _act(self, decisions: Sequence[Decision]) -> None:
-        ended = [decision for decision in decisions if isinstance(decision, Reclaim | Release)]
-        if ended:
+        self._end_leases([decision for decision in decisions if isinstance(decision, Reclaim | Release)])
+        shifts = [decision for decision in decisions if isinstance(decision, Rejoin | Rest)]
+        if shifts:
             with self._store.as_scheduler(self._lead.mine) as tx:
-                counts = reclaim_shards(tx, ended)
-            self._metrics.leases_expired.inc(counts.expired)
-            self._metrics.leases_released.inc(counts.released)
-            _log.info(
-                "leases_ended",
-                expired=counts.expired,
-                released=counts.released,
-                bisected=counts.bisected,
-                poisoned=counts.poisoned,
-            )
-            self._next_tick = 0.0
+                tx.turn(shifts)
         for decision in decisions:
-            match decision:
-                case Wake(name):
-                    _log.info("renderer_woken", name=name)
-                    self._fleet.wake(name)
-                case Revoke(name, shards):
-                    self._fleet.revoke(name, self._epoch, shards)
-                case End(name):
-                    _log.error("renderer_hangs", name=name)
-                    self._fleet.end(name)
-                case LookUp(shards):
-                    self._look_up(shards)
-                case Dispatch() | Reclaim() | Release():
-                    pass
-                case _:
-                    assert_never(decision)
+            self._do(decision)
         self._dispatch([decision for decision in decisions if isinstance(decision, Dispatch)])
+
+    def _end_leases(self, ended: Sequence[Reclaim | Release]) -> None:
+        if not ended:
+            return
+        with self._store.as_scheduler(self._lead.mine) as tx:
+            counts = reclaim_shards(tx, ended)
+        self._metrics.leases_expired.inc(counts.expired)
+        self._metrics.leases_released.inc(counts.released)
+        _log.info(
+            "leases_ended",
+            expired=counts.expired,
+            released=counts.released,
+            bisected=counts.bisected,
+            poisoned=counts.poisoned,
+        )
+        self._next_tick = 0.0
+
+    def _do(self, decision: Decision) -> None:
+        match decision:
+            case Wake(name):
+                _log.info("renderer_woken", name=name)
+                self._fleet.wake(name)
+            case Retire(name):
+                _log.info("renderer_idle", name=name)
+                self._roster.mates[name].draining = True
+            case Revoke(name, shards, running):
+                self._fleet.revoke(name, self._epoch, shards, running=running)
+            case End(name):
+                _log.error("renderer_hangs", name=name)
+                self._fleet.end(name)
+            case LookUp(shards):
+                self._look_up(shards)
+            case Dispatch() | Reclaim() | Release() | Rejoin() | Rest():
+                pass
+            case _:
+                assert_never(decision)
 
     def _look_up(self, shards: Sequence[ShardId]) -> None:
         with self._store.as_scheduler(self._lead.mine) as tx:

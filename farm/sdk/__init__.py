@@ -9,8 +9,8 @@ Every call may be repeated: reads are reads, uploads are addressed by content, a
 idempotency key. So a call that found the farm away is repeated for a while before `Unreachable` is raised.
 """
 
-from farm.sdk.client import ENDED, Client
+from farm.sdk.client import ENDED, SEEN, Client
 from farm.sdk.download import Downloaded
 from farm.sdk.transport import ApiError, Unreachable
 
-__all__ = ["ENDED", "ApiError", "Client", "Downloaded", "Unreachable"]
+__all__ = ["ENDED", "SEEN", "ApiError", "Client", "Downloaded", "Unreachable"]

@@ -3,7 +3,7 @@
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,9 @@ from farm.sdk.download import NAME, Downloaded, download
 from farm.sdk.transport import Params, Transport
 from schemas.campaign import (
     Campaign,
+    CampaignAmend,
     CampaignDetail,
+    CampaignMove,
     CampaignSpec,
     CampaignState,
     PictureLinks,
@@ -23,11 +25,17 @@ from schemas.campaign import (
 )
 from schemas.checkpoint import Checkpoint, Lora
 from schemas.event import Event
+from schemas.quote import Quote
 from schemas.renderer import RendererView
 from schemas.source import Source, SourceLinks
 from schemas.style import Style, StyleSpec
+from schemas.team import Team
+from schemas.why import Why
 
 ENDED = frozenset({CampaignState.DONE, CampaignState.CANCELLED})
+
+SEEN = ENDED | {CampaignState.AWAITING_APPROVAL}
+"""Nothing more happens unless somebody decides."""
 
 
 class Client(Transport):
@@ -113,12 +121,36 @@ class Client(Transport):
         replayed = response.headers.get("Idempotent-Replayed") == "true"
         return Campaign.model_validate_json(response.content), replayed
 
+    def quote(self, spec: CampaignSpec) -> Quote:
+        """What it would cost and when it would be done. Raises `ApiError` as `submit` does; nothing is stored."""
+        return self._post("/v1/quotes", Quote, body=spec)
+
     def campaigns(self) -> Iterator[Campaign]:
         """Newest first."""
         return self._pages("/v1/campaigns", Campaign)
 
+    def queue(self) -> Iterator[Campaign]:
+        """Those that have not ended, in the order in which they are rendered."""
+        return self._pages("/v1/queue", Campaign)
+
     def campaign(self, campaign: str) -> CampaignDetail:
         return self._get(f"/v1/campaigns/{campaign}", CampaignDetail)
+
+    def why(self, campaign: str) -> Why:
+        """Why it waits, in one sentence."""
+        return self._get(f"/v1/campaigns/{campaign}/why", Why)
+
+    def approve(self, campaign: str) -> Campaign:
+        """Its proof is good: the rest is rendered."""
+        return self._post(f"/v1/campaigns/{campaign}/approve", Campaign)
+
+    def amend(self, campaign: str, changes: CampaignAmend) -> CampaignDetail:
+        """Priority, deadline, budget; what is None stays as it is."""
+        return self._patch(f"/v1/campaigns/{campaign}", CampaignDetail, changes)
+
+    def move(self, campaign: str, to: CampaignMove) -> Campaign:
+        """In its team's queue."""
+        return self._post(f"/v1/campaigns/{campaign}/move", Campaign, body=to)
 
     def pause(self, campaign: str) -> Campaign:
         return self._post(f"/v1/campaigns/{campaign}/pause", Campaign)
@@ -134,14 +166,19 @@ class Client(Transport):
         path = f"/v1/campaigns/{campaign}/retry"
         return self._post(path, Campaign, key=idempotency_key or str(uuid.uuid4()))
 
-    def wait(self, campaign: str, timeout: timedelta | None = None) -> CampaignDetail:
-        """Until it has ended. Raises `TimeoutError`."""
+    def wait(
+        self, campaign: str, timeout: timedelta | None = None, *, states: Collection[CampaignState] = ENDED
+    ) -> CampaignDetail:
+        """Until it is in one of *states*. With `SEEN` a proof that waits for approval is an end too.
+
+        Raises `TimeoutError`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
         for event in self._stream(f"/v1/campaigns/{campaign}/events", None, deadline):
             # Also looked at whenever the stream (re)opens: it may have ended before.
             if event is None or event.kind == "campaign.state":
                 found = self.campaign(campaign)
-                if found.state in ENDED:
+                if found.state in states:
                     return found
         raise AssertionError("the stream goes on until it is left")
 
@@ -177,6 +214,10 @@ class Client(Transport):
         return download(self, self.renders(campaign, state=RenderState.SUCCEEDED), folder, name, on_file)
 
     # the farm
+    def team(self) -> Team:
+        """Whose key this is: its share, its limits, and what it has spent this month."""
+        return self._get("/v1/team", Team)
+
     def renderers(self) -> Iterator[RendererView]:
         return self._pages("/v1/renderers", RendererView)
 

@@ -1,109 +1,140 @@
 """The store's twin in memory: the same promises, for tests and simulations.
 
 One lock stands for the database: a transaction holds it from beginning to end, so transactions are serial, and what
-one wrote is taken back when it raises.
+one wrote is taken back when it raises. A second transaction inside the first, of the same thread, is refused.
 """
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from farm.core.errors import StoreDown
-from farm.core.ids import CampaignId, KeyId, TeamId
-from farm.core.records import (
-    KeyRow,
-    OutcomeRow,
-    RendererRow,
-    TeamRow,
-)
-from farm.store.memory_tx import MemoryTx, Team, now
-from schemas.campaign import CampaignState
-from schemas.event import EventKind
+from farm.core.errors import LeadershipLost, StoreDown
+from farm.core.ids import Epoch, TeamId
+from farm.core.lease import Leadership
+from farm.core.records import KeyRow
+from farm.store.memory_backstage import Backstage
+from farm.store.memory_looks import LEADER
+from farm.store.memory_rows import Leader
+from farm.store.memory_scheduler import MemorySchedulerTx
+from farm.store.memory_state import State
+from farm.store.memory_tx import MemoryTx
 
 
-class MemoryStore:
-    """`farm.ports.ApiStore` in memory. What the scheduler would do to it are methods of its own, further down."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self) -> None:
+
+def _random_fence() -> str:
+    return str(uuid.uuid4())
+
+
+class MemoryStore(Backstage):
+    """`ApiStore` and `SchedulerStore` in memory. What an administrator would do to it are methods of its own.
+
+    *clock* is the database's clock and *fence* its source of fences. ``before_commit`` and ``after_commit`` are called
+    inside and after each transaction that is about to succeed: when the first raises, everything is taken back; when
+    the second raises, the caller gets an error although all was written, as with a connection that broke at commit.
+    """
+
+    def __init__(self, *, clock: Callable[[], datetime] = _utc_now, fence: Callable[[], str] = _random_fence) -> None:
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
-        self._teams: dict[TeamId, Team] = {}
-        self._keys: dict[bytes, KeyRow] = {}
-        self._seen: dict[TeamId, int] = defaultdict(int)
-        self._renderers: dict[str, RendererRow] = {}
+        self._fresh: set[TeamId] = set()
+        self._busy = False
+        self.state = State(clock, fence)
         self.down = False
+        self.before_commit: Callable[[], None] | None = None
+        self.after_commit: Callable[[], None] | None = None
 
     def ready(self) -> None:
         if self.down:
             raise StoreDown("PostgreSQL does not answer.")
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     @contextmanager
-    def as_team(self, team: TeamId) -> Iterator[MemoryTx]:
+    def change(self) -> Iterator[State]:
+        """A transaction over the bare tables: all or nothing, one after the other."""
         self.ready()
         with self._lock:
-            before = self._teams[team].copy()
+            if self._busy:
+                raise RuntimeError("A transaction was begun inside another.")
+            self._busy = True
+            self.state.begin()
             try:
-                yield MemoryTx(self._teams[team], list(self._renderers.values()))
+                yield self.state
+                if self.before_commit is not None:
+                    self.before_commit()
             except BaseException:
-                self._teams[team] = before
+                self.state.roll_back()
                 raise
+            finally:
+                self._busy = False
+            self._commit()
+        if self.after_commit is not None:
+            self.after_commit()
+
+    def _commit(self) -> None:
+        news = self.state.commit()
+        if news:
+            self._fresh |= news
             self._news.notify_all()
+
+    # the API's side
+    @contextmanager
+    def as_team(self, team: TeamId) -> Iterator[MemoryTx]:
+        with self.change() as state:
+            yield MemoryTx(state, team)
 
     def key_owner(self, digest: bytes) -> KeyRow | None:
         self.ready()
         with self._lock:
-            return self._keys.get(digest)
+            return self.state.keys.rows.get(digest)
 
     def wait(self, timeout: timedelta) -> frozenset[TeamId]:
         self.ready()
         with self._news:
-            self._news.wait_for(self._with_news, timeout.total_seconds())
-            teams = self._with_news()
-            for team in teams:
-                self._seen[team] = self._teams[team].events[-1].id
-            return teams
+            self._news.wait_for(lambda: bool(self._fresh), timeout.total_seconds())
+            found, self._fresh = frozenset(self._fresh), set()
+            return found
 
-    def _with_news(self) -> frozenset[TeamId]:
-        return frozenset(t for t, team in self._teams.items() if team.events and team.events[-1].id > self._seen[t])
+    # the scheduler's side
+    def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
+        with self.change() as state:
+            now, leader = state.clock(), state.leaders.rows.get(LEADER)
+            if leader is not None and leader.expires_at > now:
+                return None
+            epoch = 1 if leader is None else leader.epoch + 1
+            state.leaders.put(LEADER, Leader(holder, epoch, now + ttl))
+            return Leadership(holder, Epoch(epoch))
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def renew(self, leadership: Leadership, ttl: timedelta) -> bool:
+        with self.change() as state:
+            now, leader = state.clock(), state.leaders.rows.get(LEADER)
+            if leader is None or not _leads(leader, leadership) or leader.expires_at <= now:
+                return False
+            state.leaders.put(LEADER, leader._replace(expires_at=now + ttl))
+            return True
 
-    # what an administrator and the scheduler do
-    def add_team(self, team: TeamRow) -> None:
-        with self._lock:
-            self._teams[team.id] = Team(team)
+    def resign(self, leadership: Leadership) -> None:
+        with self.change() as state:
+            leader = state.leaders.rows.get(LEADER)
+            if leader is not None and _leads(leader, leadership):
+                state.leaders.put(LEADER, leader._replace(expires_at=state.clock()))
 
-    def add_key(self, team: TeamId, digest: bytes, name: str = "key") -> None:
-        with self._lock:
-            self._keys[digest] = KeyRow(KeyId(len(self._keys) + 1), team, name, now())
+    @contextmanager
+    def as_scheduler(self, leadership: Leadership) -> Iterator[MemorySchedulerTx]:
+        with self.change() as state:
+            leader = state.leaders.rows.get(LEADER)
+            if leader is None or not _leads(leader, leadership):
+                raise LeadershipLost(f"Epoch {leadership.epoch} of {leadership.holder} is over.")
+            tx = MemorySchedulerTx(state)
+            yield tx
+            tx.flush()
 
-    def revoke_key(self, digest: bytes) -> None:
-        with self._lock:
-            self._keys.pop(digest, None)
 
-    def put_renderer(self, renderer: RendererRow) -> None:
-        with self._lock:
-            self._renderers[renderer.name] = renderer
-
-    def lease(self, team: TeamId, campaign: CampaignId, shards: int = 1) -> None:
-        """Marks the first *shards* ready shards as leased."""
-        with self._lock:
-            old = self._teams[team].campaigns[campaign]
-            ready = [s for s in old.shards if s.state == "ready"][:shards]
-            new = tuple(replace(s, state="leased") if s in ready else s for s in old.shards)
-            self._teams[team].campaigns[campaign] = replace(old, shards=new)
-
-    def settle(self, team: TeamId, outcomes: Sequence[OutcomeRow]) -> None:
-        """Writes outcomes of one campaign, and ends it when they were the last. The first outcome of a render stays."""
-        with self.as_team(team) as tx:
-            campaign = outcomes[0].campaign
-            old = self._teams[team].campaigns[campaign]
-            new = replace(old, outcomes={o.ordinal: o for o in outcomes} | old.outcomes)
-            self._teams[team].campaigns[campaign] = new
-            tx.add_event(EventKind.RENDERS_SETTLED, campaign, {"renders": len(new.outcomes) - len(old.outcomes)})
-            if len(new.outcomes) == new.row.renders:
-                tx.move(campaign, frm=[CampaignState.ACTIVE, CampaignState.PAUSED], to=CampaignState.DONE)
+def _leads(leader: Leader, leadership: Leadership) -> bool:
+    return (leader.holder, leader.epoch) == (leadership.holder, leadership.epoch)

@@ -140,4 +140,6 @@ class PostgresStore:
             values = {"holder": leadership.holder, "epoch": leadership.epoch}
             if connection.execute(sql.BE_SCHEDULER, values).first() is None:
                 raise LeadershipLost(f"Epoch {leadership.epoch} of {leadership.holder} is over.")
-            yield PostgresSchedulerTx(connection)
+            tx = PostgresSchedulerTx(connection)
+            yield tx
+            tx.flush()

@@ -101,8 +101,9 @@ def _gone(detail: str) -> Failure:
 
 def _without_weights(found: Settled, rows: Sequence[Row], failure: Failure) -> Settled:
     shard = found.shard
+    tries = shard.tries + shard.depot_tries + 1
     failed = tuple(
-        NewOutcome(shard.team, shard.campaign, Ordinal(r.ordinal), r.fingerprint, shard.tries + 1, failure=failure)
+        NewOutcome(shard.team, shard.campaign, Ordinal(r.ordinal), r.fingerprint, tries, failure=failure)
         for r in rows
     )
     return Settled(
@@ -131,6 +132,7 @@ def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token
         fence=shard.fence or "",
         epoch=epoch,
         campaign=shard.campaign,
+        lane=shard.lane,
         engine=work.engine,
         engine_digest=shard.engine_key,
         checkpoint=CheckpointRef(name=work.checkpoint.name, digest=work.checkpoint.digest, files=files),

@@ -20,7 +20,12 @@ LOOKS = 20
 """Looks for one page. With them spent the page is short, and its cursor says where to go on."""
 
 Links = Callable[[OutcomeRow], PictureLinks | None]
-_STATES = {"ready": RenderState.QUEUED, "leased": RenderState.RUNNING, "cancelled": RenderState.CANCELLED}
+_STATES = {
+    "held": RenderState.QUEUED,  # until the proof is approved
+    "ready": RenderState.QUEUED,
+    "leased": RenderState.RUNNING,
+    "cancelled": RenderState.CANCELLED,
+}
 _ENDED = (RenderState.SUCCEEDED, RenderState.FAILED)
 
 

@@ -5,42 +5,33 @@ parent made, by fingerprint, and renders the rest.
 """
 
 import hashlib
+from datetime import datetime
 
 from farm.core.campaign import ENDED
-from farm.core.errors import BadRequest, Conflict
+from farm.core.errors import Conflict
 from farm.core.ids import CampaignId, TeamId, mint, show
-from farm.core.records import NewCampaign
-from farm.core.shard import cut
-from farm.ports import ApiStore, Clock
+from farm.core.records import CampaignRow, NewCampaign
+from farm.ports import ApiStore, Clock, TeamTx
+from farm.usecases.check_campaign import Checked, Terms, check_room, refusal
+from farm.usecases.quote_campaign import foretell, wishes_of
 from farm.usecases.resolve import Faults
-from farm.usecases.submit_campaign import Submitted, check_room, measured_seconds, save
+from farm.usecases.submit_campaign import Submitted, measured_seconds, save, shards_of
+from schemas.campaign import CampaignSpec, CampaignState
 
 
 def retry_failed(
-    store: ApiStore,
-    clock: Clock,
-    team: TeamId,
-    campaign: CampaignId,
-    *,
-    idempotency_key: str | None,
-    max_renders: int,
-    shard_seconds: float,
+    store: ApiStore, clock: Clock, team: TeamId, campaign: CampaignId, terms: Terms, *, idempotency_key: str | None
 ) -> Submitted:
     """Raises `Conflict` when nothing failed or it still runs, `BadRequest` when the team has no room."""
-    child = CampaignId(mint(clock.now(), clock.random_bits()))
-    faults = Faults()
+    now = clock.now()
+    child = CampaignId(mint(now, clock.random_bits()))
     with store.as_team(team) as tx:
         parent = tx.campaign(campaign)
-        if parent.state not in ENDED:
-            raise Conflict(
-                f"The campaign is {parent.state}. Wait for its end, or cancel it.", code="campaign_not_ended"
-            )
-        if tx.counts([campaign])[campaign].failed == 0:
-            raise Conflict("Nothing failed in this campaign.", code="nothing_failed")
-        check_room(tx, parent.renders, max_renders, faults)
-        spec, resolved, seconds_of = tx.spec(campaign), tx.resolved(campaign), measured_seconds(tx)
-    if faults.count:
-        raise BadRequest(faults.kept[0].detail, code=faults.kept[0].code, faults=faults.kept)
+        _check(tx, parent, terms)
+        spec, resolved = _again(tx.spec(campaign), parent, now), tx.resolved(campaign)
+        checked = Checked(resolved, parent.renders, campaign)
+        quote = foretell(tx, checked, wishes_of(spec, campaign), now, terms.currency)
+        seconds_of = measured_seconds(tx)
     what = f"retry {show('cmp', campaign)}"
     new = NewCampaign(
         id=child,
@@ -52,7 +43,37 @@ def retry_failed(
         # Not resolved again: a style that has moved on since would change every picture, not only those that failed.
         resolved=resolved,
         renders=parent.renders,
-        priority=parent.priority,
+        priority=spec.priority,
         parent=campaign,
+        deadline=spec.deadline,
+        budget=spec.budget,
+        lane=spec.lane,
+        gpu=spec.gpu,
+        off_peak=spec.off_peak,
+        state=CampaignState.ACTIVE if spec.proof is None else CampaignState.PROOFING,
+        quote=quote,
     )
-    return save(store, team, new, cut(resolved, seconds_of, shard_seconds))
+    return save(store, team, new, shards_of(resolved, spec.proof, seconds_of, terms))
+
+
+def _check(tx: TeamTx, parent: CampaignRow, terms: Terms) -> None:
+    if parent.state not in ENDED:
+        raise Conflict(f"The campaign is {parent.state}. Wait for its end, or cancel it.", code="campaign_not_ended")
+    if tx.counts([parent.id])[parent.id].failed == 0:
+        raise Conflict("Nothing failed in this campaign.", code="nothing_failed")
+    faults = Faults()
+    check_room(tx, parent.renders, terms.max_renders, faults)
+    if faults.count:
+        raise refusal(f"{parent.name} cannot be retried", faults)
+
+
+def _again(spec: CampaignSpec, parent: CampaignRow, now: datetime) -> CampaignSpec:
+    """As it was last amended. A deadline that has passed is none; what was approved needs no second proof."""
+    changes = {
+        "parent": show("cmp", parent.id),
+        "priority": parent.priority,
+        "budget": parent.budget,
+        "deadline": parent.deadline if parent.deadline is not None and parent.deadline > now else None,
+        "proof": spec.proof if parent.state is CampaignState.CANCELLED else None,
+    }
+    return spec.model_copy(update=changes)

@@ -1,9 +1,10 @@
 """Reports become outcomes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from farm.core.costs import price_of
 from farm.core.ids import CampaignId, ShardId, TeamId
 from farm.core.settle import Refusal, Settled, settle
 from farm.core.work import unet_steps_at
@@ -21,6 +22,7 @@ class From:
 
     renderer: str
     numerics: str
+    gpu: str  # its type
     reports: Sequence[RenderReport]
 
 
@@ -35,6 +37,11 @@ class Tally:
     refused: int = 0
     seconds: list[Seconds] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    gpu_seconds: float = 0.0  # charged, of failed tries too
+    money: float = 0.0
+    succeeded_on: set[str] = field(default_factory=set)
+    """Names of renderers on which something was rendered."""
+
     ended: frozenset[tuple[ShardId, str]] = frozenset()
     """Shards, each under its fence, of which nothing is left to do for whoever reported."""
 
@@ -42,34 +49,53 @@ class Tally:
     """Keys of pictures to which nothing may refer; whoever deletes them looks once more."""
 
 
+_ResolvedOf = Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
+
+
 def settle_reports(
-    tx: SchedulerTx, heard: Sequence[From], resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
+    tx: SchedulerTx, heard: Sequence[From], resolved_of: _ResolvedOf, prices: Mapping[str, float]
 ) -> Tally:
-    """One transaction for any number of reports; a report that was settled before changes nothing."""
+    """One transaction for any number of reports; a report that was settled before changes nothing.
+
+    *prices*: money an hour by type of GPU.
+    """
     tally = Tally()
     parts = list(_by_shard(heard))
     shards = tx.lock(sorted({shard for _, shard, _, _ in parts}))
     now = tx.now()
-    settled: dict[ShardId, Settled] = {}
+    accepted: dict[ShardId, _Accepted] = {}
     ended: set[tuple[ShardId, str]] = set()
     for sender, shard, fence, rows in parts:
-        before = shards.get(shard)
-        verdict = settle(before, fence=fence, rows=rows, now=now, renderer=sender.renderer, numerics=sender.numerics)
+        verdict = settle(
+            shards.get(shard),
+            fence=fence,
+            rows=rows,
+            now=now,
+            renderer=sender.renderer,
+            numerics=sender.numerics,
+            per_hour=price_of(prices, sender.gpu),
+        )
         if isinstance(verdict, Refusal):
             tally.refused += len(rows)
             tally.unwanted += verdict.keys
             ended.add((shard, fence))
         else:  # at most once a shard: two parts of one shard differ in their fence, and one fence is the newest
-            settled[shard] = verdict
-            _count(tally, verdict, rows)
-            tally.unwanted += _unused(verdict, rows)
+            accepted[shard] = _Accepted(sender, verdict, rows)
+            _count(tally, accepted[shard])
             if not verdict.todo:
                 ended.add((shard, fence))
     tally.ended = frozenset(ended)
-    if settled:
-        tally.unwanted += tx.write(list(settled.values()))
-        _learn(tx, list(settled.values()), parts, resolved_of)
+    if accepted:
+        tally.unwanted += tx.write([one.settled for one in accepted.values()])
+        _learn(tx, list(accepted.values()), resolved_of)
     return tally
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    sender: From
+    settled: Settled
+    rows: Sequence[RowReport]
 
 
 def _unused(settled: Settled, rows: Sequence[RowReport]) -> list[str]:
@@ -90,7 +116,8 @@ def _by_shard(heard: Sequence[From]) -> Iterable[_Part]:
             yield sender, shard, fence, found
 
 
-def _count(tally: Tally, settled: Settled, rows: Sequence[RowReport]) -> None:
+def _count(tally: Tally, one: _Accepted) -> None:
+    settled, rows = one.settled, one.rows
     good = [outcome for outcome in settled.outcomes if outcome.succeeded]
     tally.succeeded += len(good)
     tally.failed += len(settled.outcomes) - len(good)
@@ -99,22 +126,27 @@ def _count(tally: Tally, settled: Settled, rows: Sequence[RowReport]) -> None:
     tally.handed_back += sum(row.tried is Tried.HANDED_BACK for row in rows)
     tally.seconds += [row.seconds for row in rows if row.tried is Tried.SUCCEEDED]
     tally.failures += [failed.failure for failed in settled.failed_tries]
+    tally.gpu_seconds += settled.gpu_seconds
+    tally.money += settled.money
+    tally.unwanted += _unused(settled, rows)
+    if good:
+        tally.succeeded_on.add(one.sender.renderer)
 
 
-def _learn(
-    tx: SchedulerTx,
-    settled: Sequence[Settled],
-    parts: Sequence[_Part],
-    resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign],
-) -> None:
-    """What a UNet step costs, per engine key, from a few renders of each shard; loading is not part of it."""
-    seconds = {(shard, row.ordinal): row.seconds.gpu - row.seconds.load for _, shard, _, rows in parts for row in rows}
-    spent: dict[tuple[TeamId, str], list[tuple[float, int]]] = defaultdict(list)
-    for one in settled:
-        good = [outcome for outcome in one.outcomes if outcome.succeeded]
+def _learn(tx: SchedulerTx, accepted: Sequence[_Accepted], resolved_of: _ResolvedOf) -> None:
+    """What a UNet step costs, per engine key and type of GPU, from a few renders of each shard.
+
+    Loading is not part of it. Renders weigh by their steps, so that the mean foretells a sum without bias.
+    """
+    spent: dict[tuple[TeamId, str, str], list[tuple[float, int]]] = defaultdict(list)
+    for one in accepted:
+        shard = one.settled.shard
+        seconds = {row.ordinal: row.seconds.gpu - row.seconds.load for row in one.rows}
+        good = [outcome for outcome in one.settled.outcomes if outcome.succeeded]
         for outcome in good[:: max(1, len(good) // _SAMPLE)]:
-            steps = unet_steps_at(resolved_of(tx, one.shard.campaign), outcome.ordinal)
-            spent[one.shard.team, one.shard.engine_key].append((seconds[one.shard.id, outcome.ordinal], steps))
-    for (team, engine_key), costs in sorted(spent.items()):
-        per_step = sum(s for s, _ in costs) / sum(n for _, n in costs)
-        tx.learn(team, engine_key, step_seconds=per_step, renders=len(costs))
+            steps = unet_steps_at(resolved_of(tx, shard.campaign), outcome.ordinal)
+            spent[shard.team, shard.engine_key, one.sender.gpu].append((seconds[outcome.ordinal], steps))
+    for (team, engine_key, gpu), costs in sorted(spent.items()):
+        steps = sum(n for _, n in costs)
+        mean, squares = sum(s for s, _ in costs) / steps, sum(s * s / n for s, n in costs) / steps
+        tx.learn(team, engine_key, gpu, step_seconds=mean, squares=squares, renders=len(costs))

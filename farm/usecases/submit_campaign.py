@@ -1,18 +1,19 @@
-"""Submit a campaign: resolve every name, say everything that is wrong at once, cut it, save it."""
+"""Submit a campaign: check it, foretell what it costs, cut it, save it."""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from farm.core.errors import BadRequest, Conflict, KeyReused
-from farm.core.fingerprint import engine_digest
+from farm.core.errors import Conflict, KeyReused
 from farm.core.ids import CampaignId, TeamId, mint
-from farm.core.quote import expected_seconds
+from farm.core.proof import sample
+from farm.core.quote import seconds_by
 from farm.core.records import CampaignRow, NewCampaign, NewShard
 from farm.core.shard import cut
 from farm.ports import ApiStore, Clock, TeamTx
-from farm.usecases.resolve import Faults, load_known, renders_in, resolve
-from schemas.campaign import CampaignSpec
+from farm.usecases.check_campaign import Terms, check_campaign
+from farm.usecases.quote_campaign import foretell, wishes_of
+from schemas.campaign import CampaignSpec, CampaignState, ProofSpec, ResolvedCampaign
 from schemas.recipe import Recipe
 
 
@@ -23,32 +24,47 @@ class Submitted:
 
 
 def submit_campaign(
-    store: ApiStore,
-    clock: Clock,
-    team: TeamId,
-    spec: CampaignSpec,
-    *,
-    idempotency_key: str | None,
-    max_renders: int,
-    shard_seconds: float,
+    store: ApiStore, clock: Clock, team: TeamId, spec: CampaignSpec, terms: Terms, *, idempotency_key: str | None
 ) -> Submitted:
     """Raises `BadRequest` with all faults, `KeyReused`."""
     now = clock.now()
     campaign = CampaignId(mint(now, clock.random_bits()))
     submit_key = idempotency_key or f"made up {campaign}"  # clients' keys hold no space
-    submit_hash = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    # Without defaults: a key of a later release, left out, does not change what an earlier one has stored.
+    submit_hash = hashlib.sha256(spec.model_dump_json(exclude_defaults=True).encode()).hexdigest()
     with store.as_team(team) as tx:
         if (former := tx.campaign_by_submit_key(submit_key)) is not None:
             return _replay(former, submit_hash)
-        faults = Faults()
-        renders = renders_in(spec)
-        check_room(tx, renders, max_renders, faults)
-        resolved = resolve(spec, load_known(tx, spec), now, faults)
+        checked = check_campaign(tx, spec, now, terms)
+        quote = foretell(tx, checked, wishes_of(spec, checked.parent), now, terms.currency)
         seconds_of = measured_seconds(tx)
-    if faults.count:
-        raise _refusal(spec, faults)
-    new = NewCampaign(campaign, spec.name, submit_key, submit_hash, spec, resolved, renders, spec.priority, None)
-    return save(store, team, new, cut(resolved, seconds_of, shard_seconds))
+    new = NewCampaign(
+        id=campaign,
+        name=spec.name,
+        submit_key=submit_key,
+        submit_hash=submit_hash,
+        spec=spec,
+        resolved=checked.resolved,
+        renders=checked.renders,
+        priority=spec.priority,
+        parent=checked.parent,
+        deadline=spec.deadline,
+        budget=spec.budget,
+        lane=spec.lane,
+        gpu=spec.gpu,
+        off_peak=spec.off_peak,
+        state=CampaignState.ACTIVE if spec.proof is None else CampaignState.PROOFING,
+        quote=quote,
+    )
+    return save(store, team, new, shards_of(checked.resolved, spec.proof, seconds_of, terms))
+
+
+def shards_of(
+    campaign: ResolvedCampaign, proof: ProofSpec | None, seconds_of: Callable[[Recipe], float], terms: Terms
+) -> list[NewShard]:
+    """With a proof, only its renders are ready; the rest is held until it is approved."""
+    ordinals = () if proof is None else sample(campaign, proof.renders)
+    return cut(campaign, seconds_of, terms.shard_seconds, proof=ordinals)
 
 
 def save(store: ApiStore, team: TeamId, new: NewCampaign, shards: list[NewShard]) -> Submitted:
@@ -71,28 +87,8 @@ def _replay(former: CampaignRow, submit_hash: str) -> Submitted:
 
 
 def measured_seconds(tx: TeamTx) -> Callable[[Recipe], float]:
-    """GPU seconds of a render, by what renders with the same weights cost before."""
-    measured = tx.step_seconds()
-    return lambda recipe: expected_seconds(recipe, measured.get(engine_digest(recipe.engine_key)))
-
-
-def check_room(tx: TeamTx, renders: int, max_renders: int, faults: Faults) -> None:
-    """A campaign may be too large by itself, or too large beside what the team has under way."""
-    if renders > max_renders:
-        faults.add(
-            "/blocks", "too_many_renders", f"These are {renders:,} renders; a campaign has at most {max_renders:,}."
-        )
-        return
-    team, waiting = tx.team(), tx.unfinished()
-    if renders + waiting > team.max_renders:
-        detail = (
-            f"These are {renders:,} renders, and {waiting:,} of the team are still waiting; "
-            f"together at most {team.max_renders:,} may."
-        )
-        faults.add("/blocks", "too_many_renders", detail)
-
-
-def _refusal(spec: CampaignSpec, faults: Faults) -> BadRequest:
-    first = faults.kept[0]
-    more = f" There are {faults.count - 1} more faults." if faults.count > 1 else ""
-    return BadRequest(f"{spec.name} cannot be submitted: {first.detail}{more}", code=first.code, faults=faults.kept)
+    """GPU seconds of a render on this farm, by what renders cost before."""
+    found: dict[str, int] = {}
+    for gpu, _, renderers in tx.farm_view().renderers:
+        found[gpu] = found.get(gpu, 0) + renderers
+    return seconds_by(tx.costs(), found)

@@ -26,6 +26,7 @@ from farm.core.settle import ShardRow
 from farm.core.shard import ordinals_of
 from farm.ports import SchedulerTx
 from farm.store.postgres import PostgresStore
+from farm.usecases.check_campaign import Terms
 from farm.usecases.submit_campaign import submit_campaign
 from schemas.campaign import Block, CampaignSpec, SourceEntry
 from schemas.report import (
@@ -47,6 +48,10 @@ PROMPTS = 10
 SHARD_ROWS = 500
 TTL = timedelta(hours=1)
 NUMERICS = "NVIDIA H100 80GB HBM3 driver=570.86 cuda=12.8 cudnn=91002 torch=2.13.0 diffusers=0.42.0 dtype=bf16 batch=4"
+GPU = "none"
+PRICES = {"*": 2.5}
+"""Money an hour: outcomes are charged, as on a farm that is told what its GPUs cost."""
+
 SECONDS = Seconds(fetch=0.02, encode=0.01, denoise=0.035, decode=0.01, publish=0.05)
 SECONDS_EACH = 0.055
 """GPU seconds of a render: what is reported, and nearly what is guessed before. So shards keep their size."""
@@ -65,14 +70,14 @@ def digest(text: str) -> str:
 # the team
 
 
-def furnish(store: PostgresStore, team: TeamId) -> None:
-    """1,000 sources, a checkpoint, and ten styles with a LoRA each."""
+def furnish(store: PostgresStore, team: TeamId, styles: int = STYLES) -> None:
+    """1,000 sources, a checkpoint, and styles with a LoRA each."""
     now = datetime.now(UTC)
     with store.as_team(team) as tx:
         tx.add_checkpoint(
             CheckpointRow(CheckpointId(new_id()), "tiny", digest("tiny"), "folder", "checkpoints/", (), now)
         )
-        for number in range(STYLES):
+        for number in range(styles):
             tx.add_lora(_lora(number, now))
             tx.add_style(_style(number, now))
         for number in range(SOURCES):
@@ -115,18 +120,12 @@ def spec_of(renders: int) -> CampaignSpec:
     return CampaignSpec(name=f"{renders} no-ops", blocks=(block,), seed=new_id())  # a new seed: nothing is known yet
 
 
-def submit(store: PostgresStore, team: TeamId, spec: CampaignSpec) -> CampaignRow:
-    """The use case behind ``POST /v1/campaigns``, cut into shards of 500."""
-    done = submit_campaign(
-        store,
-        _clock,
-        team,
-        spec,
-        idempotency_key=secrets.token_hex(8),
-        max_renders=10_000_000,
-        shard_seconds=SHARD_ROWS * SECONDS_EACH,
-    )
-    return done.campaign
+def submit(
+    store: PostgresStore, team: TeamId, spec: CampaignSpec, *, shard_seconds: float = SHARD_ROWS * SECONDS_EACH
+) -> CampaignRow:
+    """The use case behind ``POST /v1/campaigns``, cut into shards of 500 unless *shard_seconds* says otherwise."""
+    terms = Terms(max_renders=10_000_000, shard_seconds=shard_seconds, currency="EUR")
+    return submit_campaign(store, _clock, team, spec, terms, idempotency_key=secrets.token_hex(8)).campaign
 
 
 # the renderers
@@ -148,6 +147,10 @@ class NoOp:
     @property
     def holds(self) -> tuple[tuple[int, str], ...]:
         return tuple((hand.shard.id, hand.shard.fence or "") for hand in self.hands.values())
+
+    @property
+    def has_rows(self) -> bool:
+        return any(hand.rows for hand in self.hands.values())
 
     def take(self, shard: ShardRow, fingerprints: Mapping[int, str] | None = None) -> None:
         """*fingerprints* by ordinal, of the rows to render; made up for the whole shard when there are none."""
@@ -206,7 +209,7 @@ def renderers(tx: SchedulerTx, count: int) -> Sequence[NoOp]:
     found = []
     for number in range(count):
         name, session = RendererName(f"farm/bench/1/{number}"), Session(str(uuid.uuid4()))
-        hello = Hello(name=name, session=session, node="n", pid=1, gpu="none", numerics=NUMERICS, epoch=1, holds=())
+        hello = Hello(name=name, session=session, node="n", pid=1, gpu=GPU, numerics=NUMERICS, epoch=1, holds=())
         tx.greet(hello, TTL)
         found.append(NoOp(name, session))
     return found

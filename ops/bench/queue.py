@@ -6,7 +6,7 @@ stood in for by `ops.bench._no_op`: each holds two shards of 500 renders and say
 What is on the clock, stage by stage:
 
 - submit: the use case behind ``POST /v1/campaigns``, from the spec to the commit.
-- claim: look at the queue (`waiting`), place, lease (`SchedulerTx.take`), all in one transaction.
+- claim: look at the queues, place, lease (`SchedulerTx.take`), all in one transaction.
 - hear: the reports read from the JSON in which they come from a renderer.
 - settle: `settle_reports`, one transaction for one report of each of several renderers: pictures, outcomes, shards,
   costs and events.
@@ -35,9 +35,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from farm.core.fairshare import Shares
 from farm.core.ids import CampaignId, TeamId
 from farm.core.lease import Leadership
-from farm.core.placement import SLOTS, Placed, place
+from farm.core.placement import SLOTS, Loading, Placed, Rules, place
 from farm.depot.s3 import S3Depot
 from farm.embedded.postgres import Postgres
 from farm.ports import SchedulerTx
@@ -106,6 +107,7 @@ class Stopwatch:
 class Bench:
     """One team, one leader."""
 
+    server: Postgres
     api: PostgresStore
     scheduler: PostgresStore
     team: TeamId
@@ -114,6 +116,13 @@ class Bench:
     depot: S3Depot
     resolved: dict[CampaignId, ResolvedCampaign] = field(default_factory=dict)
 
+    def lead(self) -> None:
+        """Again, after another scheduler has led."""
+        leader = self.scheduler.elect("bench", no_op.TTL)
+        if leader is None:
+            raise RuntimeError("Another scheduler leads.")
+        self.leader = leader
+
     def resolved_of(self, tx: SchedulerTx, campaign: CampaignId) -> ResolvedCampaign:
         if campaign not in self.resolved:
             self.resolved[campaign] = tx.resolved(campaign)
@@ -121,7 +130,7 @@ class Bench:
 
 
 @contextmanager
-def opened(server: Postgres) -> Iterator[Bench]:
+def opened(server: Postgres, *, styles: int = no_op.STYLES) -> Iterator[Bench]:
     owner, secret = server.url("farm_owner"), "b" * 64
     key = add_key(owner, team="bench", name="bench", mint=no_op.new_id, secret=secret)
     api, scheduler = PostgresStore(server.url("farm_api")), PostgresStore(server.url("farm_scheduler"), pool=2)
@@ -131,8 +140,8 @@ def opened(server: Postgres) -> Iterator[Bench]:
             leader = scheduler.elect("bench", no_op.TTL)
             if found is None or leader is None:
                 raise RuntimeError("The new database has no team or no leader.")
-            no_op.furnish(api, found.team)
-            yield Bench(api, scheduler, found.team, leader, watch, _links_only())
+            no_op.furnish(api, found.team, styles)
+            yield Bench(server, api, scheduler, found.team, leader, watch, _links_only())
     finally:
         api.close()
         scheduler.close()
@@ -163,7 +172,7 @@ def submit_seconds(bench: Bench, renders: int) -> dict[str, float]:
         assert tx.counts([row.id])[row.id].queued == renders
         tx.move(row.id, frm=[CampaignState.ACTIVE], to=CampaignState.CANCELLING)
     with bench.scheduler.as_scheduler(bench.leader) as leader_tx:
-        leader_tx.finish_cancelled()
+        leader_tx.finish_campaigns()
     return {"seconds": seconds, "wal_bytes": float(wal)}
 
 
@@ -196,13 +205,15 @@ def drain(bench: Bench, mode: Mode, renders: int, profile: cProfile.Profile | No
         "statements": float(watch.statements - statements),
         **{f"{stage}_share": s / sum(clock.seconds.values()) for stage, s in clock.seconds.items()},
     }
-    _check(bench, campaign, renders)
+    check(bench, campaign, renders)
     return figures
 
 
 def _place(tx: SchedulerTx, mates: Sequence[no_op.NoOp]) -> list[Placed]:
-    waiting, _ = tx.waiting(_PER_QUEUE)
-    return place(waiting, [mate.free for mate in mates if len(mate.hands) < SLOTS])
+    free = [mate.free for mate in mates if len(mate.hands) < SLOTS]
+    names = frozenset(mate.name for mate in mates)
+    rules = Rules(loading=Loading(checkpoint={}, lora={}))
+    return place(tx.queues(_PER_QUEUE), free, Shares(()), rules, backlog={}, warm={}, open_names=names).placed
 
 
 def _claim(bench: Bench, mates: Sequence[no_op.NoOp], clock: Stopwatch) -> None:
@@ -227,15 +238,18 @@ def _claim_orders(bench: Bench, mates: Sequence[no_op.NoOp], clock: Stopwatch) -
 def _settle(bench: Bench, mates: Sequence[no_op.NoOp], rows: int, clock: Stopwatch) -> int:
     said = [(mate, text) for mate in mates if (text := mate.collected(rows)) is not None]
     with clock.stage("hear"):
-        heard = [From(mate.name, no_op.NUMERICS, Collected.model_validate_json(text).reports) for mate, text in said]
+        heard = [
+            From(mate.name, no_op.NUMERICS, no_op.GPU, Collected.model_validate_json(text).reports)
+            for mate, text in said
+        ]
     with clock.stage("settle"), bench.scheduler.as_scheduler(bench.leader) as tx:
-        tally = settle_reports(tx, heard, bench.resolved_of)
+        tally = settle_reports(tx, heard, bench.resolved_of, no_op.PRICES)
     for mate in mates:
         mate.let_go()
     return tally.succeeded
 
 
-def _check(bench: Bench, campaign: CampaignId, renders: int) -> None:
+def check(bench: Bench, campaign: CampaignId, renders: int) -> None:
     """It is over, and every render has its one outcome."""
     with bench.api.as_team(bench.team) as tx:
         assert tx.campaign(campaign).state is CampaignState.DONE

@@ -1,7 +1,7 @@
 """What every depot does: the twin in memory, SeaweedFS, and the MinIO gateway."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -72,6 +72,15 @@ def test_what_was_put_is_got(depot: Depot, data: bytes) -> None:
     depot.put("a/b.png", data, PNG)
     assert depot.get("a/b.png") == data
     assert depot.size("a/b.png") == len(data)
+
+
+def test_it_is_known_when_an_object_was_written(depot: Depot) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)  # S3 tells it in whole seconds
+    depot.put("a", b"1", PNG)
+    written = depot.written_at("a")
+    assert written is not None
+    assert before <= written <= datetime.now(UTC)
+    assert depot.written_at("nowhere") is None
 
 
 def test_a_second_put_replaces_the_first(depot: Depot) -> None:

@@ -1,178 +1,39 @@
-"""What `SchedulerStore` and `SchedulerTx` promise."""
+"""What `SchedulerStore` and `SchedulerTx` promise: leading, leasing, settling, losing."""
 
-import json
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import psycopg
 import pytest
-from sqlalchemy import text
 
 from farm.core.errors import LeadershipLost
-from farm.core.ids import CampaignId, Ordinal, RendererName, Session, ShardId, TeamId, mint
-from farm.core.lease import Leadership
-from farm.core.placement import Placed
-from farm.core.plan import Held, Reclaim, Release
-from farm.core.records import CampaignCounts, Heartbeat, NewCampaign, NewShard
+from farm.core.ids import CampaignId, RendererName, Session, ShardId, mint
+from farm.core.placement import Backlog, Placed
+from farm.core.plan import Reclaim, Release
+from farm.core.records import Heartbeat
 from farm.core.settle import ShardRow
 from farm.core.shard import ordinals_of
-from farm.ports import ApiStore, SchedulerStore, SchedulerTx
-from farm.store import sql, team_sql
-from farm.store.operators import migrate
-from farm.store.postgres import PostgresStore, connect
 from farm.usecases.reclaim_shards import reclaim_shards
-from farm.usecases.settle_reports import From, Tally, settle_reports
-from schemas.campaign import Block, CampaignSpec, CampaignState, ResolvedCampaign, SourceEntry
-from schemas.report import Failure, FailureKind, Hello, Published, RenderReport, RowReport, Seconds, Tried
-from tests.support.parts import Database, DatabaseServer
-from tests.unit.core.samples import block
-from tests.unit.core.samples import campaign as resolved_campaign
-
-OURS, THEIRS = TeamId(1), TeamId(2)
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-TTL = timedelta(minutes=5)
-OVER = timedelta(seconds=-1)
-RENDERER = RendererName("farm/a/1/0")
-
-
-def resolved_in(tx: SchedulerTx, campaign: CampaignId) -> ResolvedCampaign:
-    return tx.resolved(campaign)
-
-
-@dataclass
-class Farm:
-    """Both sides of one store, and the verbs that tests are made of."""
-
-    api: ApiStore
-    store: SchedulerStore
-    superuser: str
-    leadership: Leadership
-
-    def submit(self, number: int = 1, *, renders: int = 10, width: int = 5, team: TeamId = OURS) -> CampaignId:
-        spec = CampaignSpec(
-            name="Shoes", blocks=(Block(sources=(SourceEntry(source="src_" + "0" * 64),), styles=("noir",)),)
-        )
-        resolved = resolved_campaign(block(variants=renders))
-        campaign = CampaignId(mint(NOW, number))
-        new = NewCampaign(campaign, spec.name, f"key {number}", "hash", spec, resolved, renders, 50, None)
-        cut = [
-            NewShard(Ordinal(lo), Ordinal(min(lo + width, renders)), "engine", "0" * 64, 0.5)
-            for lo in range(0, renders, width)
-        ]
-        with self.api.as_team(team) as tx:
-            assert tx.insert_campaign(new, cut) is not None
-        return campaign
-
-    def move(self, campaign: CampaignId, frm: CampaignState, to: CampaignState) -> None:
-        with self.api.as_team(OURS) as tx:
-            assert tx.move(campaign, frm=[frm], to=to)
-
-    def state(self, campaign: CampaignId) -> CampaignState:
-        with self.api.as_team(OURS) as tx:
-            return tx.campaign(campaign).state
-
-    def counts(self, campaign: CampaignId) -> CampaignCounts:
-        with self.api.as_team(OURS) as tx:
-            return tx.counts([campaign])[campaign]
-
-    def events(self, kind: str) -> list[dict[str, object]]:
-        with self.api.as_team(OURS) as tx:
-            return [event.data for event in tx.events(after=0, limit=1000) if event.kind == kind]
-
-    def greet(self, name: RendererName = RENDERER, session: str | None = None, ttl: timedelta = TTL) -> Session:
-        hello = Hello(
-            name=name,
-            session=session or str(uuid.uuid4()),
-            node="n",
-            pid=1,
-            gpu="H100",
-            numerics="H100 torch",
-            epoch=1,
-            holds=(),
-        )
-        with self.store.as_scheduler(self.leadership) as tx:
-            tx.greet(hello, ttl)
-        return Session(hello.session)
-
-    def waiting(self) -> list[ShardId]:
-        with self.store.as_scheduler(self.leadership) as tx:
-            return [shard.shard for shard in tx.waiting(1000)[0]]
-
-    def take(self, session: Session, shards: Sequence[ShardId] | None = None) -> list[ShardRow]:
-        """Leases all that wait, or those that are named."""
-        placed = [Placed(shard, RENDERER, session) for shard in (self.waiting() if shards is None else shards)]
-        with self.store.as_scheduler(self.leadership) as tx:
-            found = tx.take(placed)
-        assert all(place.session == session for _, place in found)
-        return sorted((shard for shard, _ in found), key=lambda shard: shard.id)
-
-    def held(self) -> list[Held]:
-        with self.store.as_scheduler(self.leadership) as tx:
-            return tx.held()
-
-    def settle(self, shard: ShardRow, rows: Sequence[RowReport]) -> Tally:
-        report = RenderReport(seq=1, shard=shard.id, fence=shard.fence or "", epoch=1, rows=tuple(rows))
-        with self.store.as_scheduler(self.leadership) as tx:
-            return settle_reports(tx, [From(RENDERER, "H100", [report])], resolved_in)
-
-    def end(self, decision: type[Reclaim] | type[Release]) -> None:
-        """Ends every lease there is."""
-        decisions = [decision(held) for held in self.held()]
-        with self.store.as_scheduler(self.leadership) as tx:
-            reclaim_shards(tx, decisions)
-
-
-@pytest.fixture(scope="session")
-def scheduler_tables(postgres: DatabaseServer) -> Iterator[Database]:
-    """A database with the tables and two teams, to be copied."""
-    template = postgres.fresh_database()
-    migrate(template.owner)
-    with psycopg.connect(template.superuser) as connection:
-        connection.execute("INSERT INTO team (team_id, name) VALUES (1, 'ours'), (2, 'theirs')")
-    yield template
-    postgres.drop(template)
-
-
-@pytest.fixture(params=["postgres"])
-def farm(postgres: DatabaseServer, scheduler_tables: Database) -> Iterator[Farm]:
-    database = postgres.fresh_database(template=scheduler_tables.name)
-    api, store = PostgresStore(database.api, pool=2), PostgresStore(database.scheduler, pool=4)
-    leadership = store.elect("first", TTL)
-    assert leadership is not None
-    yield Farm(api, store, database.superuser, leadership)
-    api.close()
-    store.close()
-    postgres.drop(database)
-
-
-def good(shard: ShardRow, ordinal: int, *, fingerprint: str = "", try_: int = 1) -> RowReport:
-    key = f"outputs/{shard.campaign}/{ordinal}-{try_}/picture.png"
-    return RowReport(
-        ordinal=ordinal,
-        tried=Tried.SUCCEEDED,
-        fingerprint=fingerprint or f"{shard.campaign * 10_000 + ordinal:064x}",
-        picture=Published(key=key, sha256="a" * 64, bytes=9, width=64, height=48, format="png"),
-        seconds=Seconds(load=1.0, denoise=3.0),
-    )
-
-
-def bad(ordinal: int, kind: FailureKind) -> RowReport:
-    failure = Failure(kind=kind, code="it_broke", detail="It broke.")
-    return RowReport(ordinal=ordinal, tried=Tried.FAILED, fingerprint=f"{ordinal:064x}", failure=failure)
-
-
-def back(ordinal: int) -> RowReport:
-    return RowReport(ordinal=ordinal, tried=Tried.HANDED_BACK, fingerprint=f"{ordinal:064x}")
-
-
-def all_good(shard: ShardRow) -> list[RowReport]:
-    return [good(shard, ordinal) for ordinal in ordinals_of(shard.todo)]
-
+from farm.usecases.settle_reports import From, settle_reports
+from schemas.campaign import CampaignState
+from schemas.report import FailureKind, RenderReport
+from tests.support.store_farm import (
+    NOW,
+    OURS,
+    OVER,
+    PRICES,
+    RENDERER,
+    THEIRS,
+    TTL,
+    Farm,
+    all_good,
+    back,
+    bad,
+    good,
+    resolved_in,
+)
 
 # leading
 
@@ -212,7 +73,7 @@ def test_a_takeover_waits_for_the_transaction_of_the_old_leader(farm: Farm) -> N
     """Else a write of the old leader could follow the first look of the new one."""
     farm.store.renew(farm.leadership, OVER)
     with ThreadPoolExecutor(1) as pool:
-        with farm.store.as_scheduler(farm.leadership) as tx:
+        with farm.leading() as tx:
             election = pool.submit(farm.store.elect, "second", TTL)
             with pytest.raises(TimeoutError):
                 election.result(0.3)
@@ -268,7 +129,7 @@ def test_a_paused_campaign_is_neither_shown_nor_leased(farm: Farm) -> None:
 def test_nothing_is_leased_to_a_session_that_is_unknown_over_or_unheard_of(farm: Farm) -> None:
     farm.submit()
     ended = farm.greet()
-    with farm.store.as_scheduler(farm.leadership) as tx:
+    with farm.leading() as tx:
         tx.end_sessions([ended])
     silent = farm.greet(RendererName("farm/a/1/1"), ttl=OVER)
     for session in (ended, silent, Session(str(uuid.uuid4()))):
@@ -278,20 +139,27 @@ def test_nothing_is_leased_to_a_session_that_is_unknown_over_or_unheard_of(farm:
 def test_only_the_heads_of_each_queue_are_shown_and_all_are_counted(farm: Farm) -> None:
     farm.submit(1, renders=20, width=1)
     farm.submit(2, renders=20, width=1, team=THEIRS)
-    with farm.store.as_scheduler(farm.leadership) as tx:
-        found, total = tx.waiting(3)
-    assert total == 40
-    assert [shard.shard for shard in found] == [1, 2, 3, 21, 22, 23]
-    assert {shard.seconds for shard in found} == {0.5}
-    assert all(shard.waited >= 0 for shard in found)
+    found = farm.queues(3)
+    assert [(queue.team, [head.shard for head in queue.heads]) for queue in found] == [
+        (OURS, [1, 2, 3]),
+        (THEIRS, [21, 22, 23]),
+    ]
+    assert {head.seconds for queue in found for head in queue.heads} == {0.5}
+    assert all(head.waited >= 0 for queue in found for head in queue.heads)
+    with farm.leading() as tx:
+        assert tx.backlog() == {
+            (queue.campaign, "engine"): Backlog(shards=20, renders=20, seconds=10.0) for queue in found
+        }
 
 
-def test_depths_are_in_shards_renders_and_gpu_seconds(farm: Farm) -> None:
-    farm.submit(renders=20)
+def test_the_backlog_is_in_shards_renders_and_gpu_seconds_and_what_is_leased_is_no_part_of_it(farm: Farm) -> None:
+    campaign = farm.submit(renders=20)
     farm.take(farm.greet(), farm.waiting()[:1])
-    with farm.store.as_scheduler(farm.leadership) as tx:
-        found = {depth.state: (depth.shards, depth.renders, depth.gpu_seconds) for depth in tx.depths()}
-    assert found == {"ready": (3, 15, 7.5), "leased": (1, 5, 2.5)}
+    with farm.leading() as tx:
+        assert tx.backlog() == {(campaign, "engine"): Backlog(shards=3, renders=15, seconds=7.5)}
+    assert [(held.renders, held.gpu_seconds, held.team, held.campaign) for held in farm.held()] == [
+        (5, 2.5, OURS, campaign)
+    ]
 
 
 # renderer sessions
@@ -315,7 +183,7 @@ def test_a_lease_expires_with_its_session_and_one_heartbeat_renews_all(farm: Far
     farm.greet(session=session, ttl=OVER)
     assert [held.expired for held in farm.held()] == [True, True]
     beat = Heartbeat(session=session, state="busy", doing="render", waiting=3, checkpoint="c")
-    with farm.store.as_scheduler(farm.leadership) as tx:
+    with farm.leading() as tx:
         tx.heartbeat([beat], TTL)
     assert [held.expired for held in farm.held()] == [False, False]
     with farm.api.as_team(OURS) as team:
@@ -326,7 +194,7 @@ def test_a_lease_expires_with_its_session_and_one_heartbeat_renews_all(farm: Far
 def test_a_session_that_was_given_up_too_early_lives_again_once_it_speaks(farm: Farm) -> None:
     farm.submit()
     session = farm.greet()
-    with farm.store.as_scheduler(farm.leadership) as tx:
+    with farm.leading() as tx:
         tx.end_sessions([session])
     assert farm.take(session) == []
     farm.greet(session=session)
@@ -388,6 +256,8 @@ def test_a_late_report_counts_until_somebody_else_takes_the_shard(farm: Farm) ->
     campaign = farm.submit(renders=5)
     (shard,) = farm.take(farm.greet())
     farm.end(Reclaim)
+    assert farm.waiting() == [], "a lost lease backs off"
+    farm.later()
     assert farm.waiting() == [shard.id]
     assert farm.settle(shard, all_good(shard)[:2]).succeeded == 2
     assert farm.waiting() == [shard.id]
@@ -418,7 +288,7 @@ def test_of_two_pictures_with_one_fingerprint_the_first_is_kept(farm: Farm) -> N
     assert len(tally.unwanted) == 1
     later = farm.settle(second, [good(second, 5, fingerprint=same)])
     assert later.unwanted == [f"outputs/{campaign}/5-1/picture.png"]
-    with farm.store.as_scheduler(farm.leadership) as tx:
+    with farm.leading() as tx:
         assert tx.keys_in_use([kept, *tally.unwanted, *later.unwanted]) == {kept}
         assert list(tx.pictures(OURS, [same, "e" * 64])) == [same]
         assert tx.pictures(THEIRS, [same]) == {}
@@ -432,16 +302,23 @@ def test_retries_wait_in_a_child_until_their_time_and_hand_backs_do_not(farm: Fa
     tally = farm.settle(shard, [good(shard, 0), bad(1, FailureKind.ENGINE), bad(2, FailureKind.ENGINE), back(3)])
     assert (tally.retried, tally.handed_back) == ([FailureKind.ENGINE] * 2, 1)
     (child,) = farm.waiting()
-    with farm.store.as_scheduler(farm.leadership) as tx:
+    with farm.leading() as tx:
         locked = tx.lock([shard.id, child, ShardId(child - 1), ShardId(child + 1)])
-        delay = _one(farm, "SELECT ready_at - clock_timestamp() FROM shard WHERE tries = 1")
-    found = {row.todo: (row.tries, row.state) for row in locked.values()}
-    assert found == {((4, 5),): (0, "leased"), ((3, 4),): (0, "ready"), ((1, 3),): (1, "ready")}
-    assert timedelta() < delay <= timedelta(seconds=2)
+    found = {row.todo: (row.tries, row.depot_tries, row.avoid, row.state) for row in locked.values()}
+    assert found == {
+        ((4, 5),): (0, 0, (), "leased"),
+        ((3, 4),): (0, 0, (), "ready"),
+        ((1, 3),): (1, 0, (RENDERER,), "ready"),
+    }
+    with farm.api.as_team(OURS) as team:
+        why = team.why_facts(campaign, {})
+    assert why.backing_off == 1
+    assert why.next_ready_at is not None
     counts = farm.counts(campaign)
     assert (counts.succeeded, counts.running, counts.queued) == (1, 1, 3)
-    assert _one(farm, "SELECT array_agg(ordinal ORDER BY ordinal) FROM attempt") == [1, 2]
-    assert _one(farm, "SELECT DISTINCT renderer FROM attempt") == RENDERER
+    with farm.leading() as tx:
+        ((name, failed),) = [(found.name, found.failed) for found in tx.accusations(timedelta(hours=1))]
+    assert (name, failed) == (RENDERER, 2)
     assert farm.state(campaign) == CampaignState.ACTIVE, "retries are still to come"
 
 
@@ -450,13 +327,40 @@ def test_what_renders_cost_is_learned_without_their_loading(farm: Farm) -> None:
     (shard,) = farm.take(farm.greet())
     farm.settle(shard, all_good(shard))
     with farm.api.as_team(OURS) as tx:
-        (cost,) = tx.step_seconds().values()
-    assert cost == pytest.approx(3.0)  # strength 0.01 of 30 steps is one
-    with farm.store.as_scheduler(farm.leadership) as scheduler:
-        scheduler.learn(OURS, "engine", step_seconds=1.0, renders=5)
-        scheduler.learn(THEIRS, "engine", step_seconds=9.0, renders=5)
+        (cost,) = tx.costs()
+    assert (cost.engine_key, cost.gpu, cost.renders) == ("engine", "H100", 5)
+    assert cost.step_seconds == pytest.approx(3.0)  # strength 0.01 of 30 steps is one
+    assert cost.spread == pytest.approx(0.0)
+    with farm.leading() as scheduler:
+        scheduler.learn(OURS, "engine", "H100", step_seconds=1.0, squares=1.0, renders=5)
+        scheduler.learn(OURS, "engine", "A10", step_seconds=4.0, squares=25.0, renders=5)
+        scheduler.learn(THEIRS, "engine", "H100", step_seconds=9.0, squares=81.0, renders=5)
     with farm.api.as_team(OURS) as tx:
-        assert tx.step_seconds() == {"engine": pytest.approx(2.0)}
+        ten, hundred = tx.costs()
+    assert (ten.gpu, ten.step_seconds, ten.spread) == ("A10", 4.0, 3.0)
+    assert (hundred.step_seconds, hundred.spread, hundred.renders) == (2.0, 1.0, 10)
+    with farm.leading() as scheduler:
+        assert [(team, row.gpu) for team, row in scheduler.costs()] == [(OURS, "A10"), (OURS, "H100"), (THEIRS, "H100")]
+
+
+def test_what_was_learned_long_ago_counts_as_much_as_200_renders(farm: Farm) -> None:
+    with farm.leading() as tx:
+        tx.learn(OURS, "engine", "H100", step_seconds=1.0, squares=1.0, renders=100_000)
+        tx.learn(OURS, "engine", "H100", step_seconds=4.0, squares=16.0, renders=100)
+        tx.learn(OURS, "engine", "H100", step_seconds=0.0, squares=0.0, renders=0)
+        ((_, cost),) = tx.costs()
+        tx.learn_load("H100", "lora", seconds=1_000.0, loads=1_000)
+        tx.learn_load("H100", "lora", seconds=400.0, loads=100)
+        tx.learn_load("H100", "checkpoint", seconds=30.0, loads=2)
+        tx.learn_load("H100", "checkpoint", seconds=0.0, loads=0)
+        loads = tx.load_costs()
+    assert (cost.step_seconds, cost.renders) == (2.0, 100_100)
+    assert [(load.kind, load.seconds, load.loads) for load in loads] == [
+        ("checkpoint", 15.0, 2),
+        ("lora", pytest.approx(3.0), 1_100),
+    ]
+    with farm.api.as_team(THEIRS) as team:
+        assert team.load_costs() == loads
 
 
 # losing, cancelling
@@ -469,6 +373,7 @@ def test_a_shard_that_loses_renderers_is_halved_down_to_the_one_that_is_given_up
         shards = farm.take(farm.greet())
         widths.append(sorted(len(ordinals_of(shard.todo)) for shard in shards))
         farm.end(Reclaim)
+        farm.later()
     assert widths == [[4], [4], [4], [2, 2], [1, 1, 1, 1], [1, 1, 1, 1], [], []]
     assert farm.state(campaign) == CampaignState.DONE
     with farm.api.as_team(OURS) as tx:
@@ -483,7 +388,7 @@ def test_a_lease_that_was_settled_or_taken_over_meanwhile_is_left_alone(farm: Fa
     farm.settle(first, all_good(first))
     farm.end(Release)
     (again,) = farm.take(session)
-    with farm.store.as_scheduler(farm.leadership) as tx:
+    with farm.leading() as tx:
         assert reclaim_shards(tx, decisions).expired == 0
     assert [(held.shard, held.fence) for held in farm.held()] == [(again.id, again.fence)]
 
@@ -494,13 +399,13 @@ def test_a_cancelled_campaign_ends_once_no_renderer_holds_anything_of_it(farm: F
     farm.move(campaign, CampaignState.ACTIVE, CampaignState.CANCELLING)
     assert farm.waiting() == []
     assert [held.cancelled for held in farm.held()] == [True, True]
-    with farm.store.as_scheduler(farm.leadership) as tx:
-        assert tx.finish_cancelled() == 0
+    with farm.leading() as tx:
+        assert tx.finish_campaigns() == 0
     farm.settle(shard, [good(shard, 0), bad(1, FailureKind.ENGINE), *(back(n) for n in (2, 3, 4))])
     farm.end(Reclaim)
-    with farm.store.as_scheduler(farm.leadership) as tx:
-        assert tx.finish_cancelled() == 1
-        assert tx.finish_cancelled() == 0
+    with farm.leading() as tx:
+        assert tx.finish_campaigns() == 1
+        assert tx.finish_campaigns() == 0
     assert farm.state(campaign) == CampaignState.CANCELLED
     counts = farm.counts(campaign)
     assert (counts.succeeded, counts.cancelled, counts.queued, counts.running) == (1, 14, 0, 0)
@@ -513,16 +418,17 @@ def test_a_cancelled_campaign_ends_once_no_renderer_holds_anything_of_it(farm: F
     assert farm.state(campaign) == CampaignState.CANCELLED
 
 
-def test_what_the_api_had_to_skip_is_cancelled_at_the_next_tick(farm: Farm) -> None:
+def test_what_the_api_had_to_skip_is_cancelled_at_the_next_tick(postgres_farm: Farm) -> None:
+    farm = postgres_farm  # two transactions at once, of one thread
     campaign = farm.submit()
-    with farm.store.as_scheduler(farm.leadership) as tx:
-        locked = tx.lock(farm_waiting := [shard.shard for shard in tx.waiting(9)[0]])
-        assert len(locked) == len(farm_waiting) == 2
+    with farm.leading() as tx:
+        locked = tx.lock([ShardId(1), ShardId(2)])
+        assert len(locked) == 2
         farm.move(campaign, CampaignState.ACTIVE, CampaignState.CANCELLING)
     assert farm.counts(campaign).queued == 10
     assert farm.take(farm.greet(), list(locked)) == []
-    with farm.store.as_scheduler(farm.leadership) as tx:
-        assert tx.finish_cancelled() == 1
+    with farm.leading() as tx:
+        assert tx.finish_campaigns() == 1
     assert farm.counts(campaign).cancelled == 10
     assert farm.state(campaign) == CampaignState.CANCELLED
 
@@ -531,12 +437,12 @@ def test_a_failed_transaction_leaves_nothing_behind(farm: Farm) -> None:
     campaign, session = farm.submit(), farm.greet()
 
     def take_and_fail() -> None:
-        with farm.store.as_scheduler(farm.leadership) as tx:
+        with farm.leading() as tx:
             for shard, _ in tx.take([Placed(s, RENDERER, session) for s in (ShardId(1), ShardId(2))]):
                 report = RenderReport(
                     seq=1, shard=shard.id, fence=shard.fence or "", epoch=1, rows=tuple(all_good(shard))
                 )
-                settle_reports(tx, [From(RENDERER, "H100", [report])], resolved_in)
+                settle_reports(tx, [From(RENDERER, "H100 torch", "H100", [report])], resolved_in, PRICES)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -596,65 +502,5 @@ def test_two_who_claim_and_settle_at_once_lose_and_double_nothing(farm: Farm) ->
     for one, renders in ((campaign, 120), (CampaignId(mint(NOW, 2)), 30)):
         counts = farm.counts(one)
         assert (counts.succeeded, counts.queued, counts.running) == (renders, 0, 0)
-    assert _one(farm, "SELECT count(*) FROM outcome") == _one(farm, "SELECT count(*) FROM picture") == 150
-
-
-# plans, of PostgreSQL's kind
-
-
-@pytest.fixture
-def crowded(farm: Farm) -> Farm:
-    """20,000 ready shards in 20 campaigns, some of them in several ranges."""
-    with psycopg.connect(farm.superuser) as connection:
-        connection.execute("""
-            INSERT INTO campaign
-              (campaign_id, team_id, name, submit_key, submit_hash, spec, resolved, renders, priority)
-            SELECT n, 1, 'c', 'k' || n, 'h', '{}', '{}', 50000, 50 FROM generate_series(1, 20) n""")
-        connection.execute("""
-            INSERT INTO shard (team_id, campaign_id, engine_key, checkpoint, priority, todo, renders, seconds)
-            SELECT 1, 1 + n / 1000, 'engine ' || n % 7, 'c', 50,
-                   int8multirange(int8range(n % 1000 * 50, n % 1000 * 50 + 50)), 50, 0.5
-              FROM generate_series(0, 19999) n""")
-        connection.execute("""
-            INSERT INTO renderer (session, name, state, expires_at)
-            SELECT gen_random_uuid(), 'farm/a/1/' || n, 'idle', now() + interval '1 hour'
-              FROM generate_series(1, 200) n""")
-    with psycopg.connect(farm.superuser, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")
-    return farm
-
-
-def _scans(farm: Farm, statement: str, values: dict[str, Any]) -> list[tuple[str, str]]:
-    """(kind of scan, index or table) of every scan of `shard`, as PostgreSQL plans it."""
-    engine = connect(farm.superuser, pool=1)
-    with engine.begin() as connection:
-        plan = connection.execute(text(f"EXPLAIN (FORMAT JSON) {statement}"), values).scalar_one()
-    engine.dispose()
-    found, left = [], [(plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]]
-    while left:
-        node = left.pop()
-        left += node.get("Plans", [])
-        if node.get("Relation Name") == "shard" or node["Node Type"] == "Bitmap Index Scan":
-            found.append((node["Node Type"], node.get("Index Name", "")))
-    return [scan for scan in found if scan[0] != "Bitmap Heap Scan" and scan[0] != "ModifyTable"]
-
-
-def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> None:
-    session = _one(crowded, "SELECT session::text FROM renderer LIMIT 1")
-    statements: list[tuple[Any, dict[str, Any], str]] = [
-        (sql.TAKE, {"shards": [7, 12_000, 19_999], "sessions": [session] * 3}, "shard_pkey"),
-        (sql.LOCK, {"shards": [7, 12_000, 19_999]}, "shard_pkey"),
-        (team_sql.COUNTS, {"team": 1, "campaigns": [3, 4]}, "shard_campaign"),
-        (team_sql.OPEN_RANGES, {"team": 1, "campaign": 3, "lo": 100, "hi": 200}, "shard_campaign"),
-    ]
-    for statement, values, index in statements:
-        scans = _scans(crowded, str(statement), values)
-        assert scans, statement
-        assert {name for _, name in scans} == {index}, (str(statement), scans)
-
-
-def _one(farm: Farm, statement: str) -> Any:
-    with psycopg.connect(farm.superuser) as connection:
-        row = connection.execute(statement).fetchone()
-    assert row is not None
-    return row[0]
+    with farm.leading() as tx:
+        assert tx.picture_count() == 150

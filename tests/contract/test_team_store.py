@@ -205,10 +205,11 @@ def campaign(number: int, *, key: str | None = None, renders: int = 10) -> NewCa
     )
 
 
-def shards(renders: int = 10, width: int = 5) -> list[NewShard]:
+def shards(renders: int = 10, width: int = 5, proof: int = 0) -> list[NewShard]:
+    """With *proof*, so many are ready and the others held."""
     return [
-        NewShard(Ordinal(lo), Ordinal(min(lo + width, renders)), "engine", SHA[0], 0.5)
-        for lo in range(0, renders, width)
+        NewShard(((lo, min(lo + width, renders)),), "engine", SHA[0], 0.5, "held" if 0 < proof <= n else "ready")
+        for n, lo in enumerate(range(0, renders, width))
     ]
 
 

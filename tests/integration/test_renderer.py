@@ -3,7 +3,7 @@
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from actors.engine.fake import FakeEngine
-from actors.engine.port import Poisoned, Refused, Weights
+from actors.engine.port import Poisoned, Refused, Rendered, Row, Weights
 from actors.renderer import Renderer, RendererSettings
-from schemas.order import OrderRow
+from schemas.order import Lane, OrderRow
 from schemas.recipe import Output, PictureFormat
 from schemas.report import Collected, Failure, FailureKind, Hello, Tried
 from schemas.source import SourceFault
@@ -54,6 +54,18 @@ class Gate:
     def __call__(self, seconds: float) -> None:
         self.reached.set()
         assert self.open.wait(30)
+
+
+class Recorder(FakeEngine):
+    """Remembers the prompts of each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(batch=2, seconds=0.0)
+        self.passes: list[list[str]] = []
+
+    def render(self, rows: Sequence[Row], should_stop: Callable[[], bool]) -> Sequence[Rendered | Failure]:
+        self.passes.append([row.prompt for row in rows])
+        return super().render(rows, should_stop)
 
 
 def rows_of(depot: Depot, count: int, first: int = 0) -> list[OrderRow]:
@@ -139,6 +151,45 @@ def test_revoked_shard_hands_back_what_has_not_begun_and_stops_what_has(depot: D
     assert not any(path.startswith("/out/") for path in depot.objects)
 
 
+def test_revoking_what_waits_lets_what_is_in_the_gpu_finish(depot: Depot, make: Make) -> None:
+    gate = Gate()
+    renderer = make(FakeEngine(batch=2, sleep=gate))
+    renderer.offer(order(rows_of(depot, 6), depot).model_dump_json())
+    assert gate.reached.wait(20)
+    renderer.revoke(1, [1], False)
+    gate.open.set()
+    rows = Scheduler(renderer).all_of(6)
+    assert sorted(each.tried for each in rows.values()) == [Tried.HANDED_BACK] * 4 + [Tried.SUCCEEDED] * 2
+
+
+def test_an_interactive_shard_goes_ahead_of_bulk_that_is_warm(depot: Depot, make: Make) -> None:
+    gate, engine = Gate(), Recorder()
+    engine._sleep = gate
+    renderer = make(engine)
+    for shard, first in ((1, 0), (2, 10)):
+        renderer.offer(order(rows_of(depot, 6, first), depot, shard=shard).model_dump_json())
+    assert gate.reached.wait(20)
+    ref, used = lora(depot, b"lora")
+    proof = [
+        row(90 + n, recipe(depot.add(picture("blue")), prompt="proof", loras=(used,), seed=n), depot) for n in range(3)
+    ]
+    assert (
+        renderer.offer(order(proof, depot, shard=3, loras=(ref,), lane=Lane.INTERACTIVE).model_dump_json()) == "taken"
+    )
+
+    def at_hand() -> bool:
+        shared = renderer._shared
+        rows = [found for found in shared.sources.visible(shared.ledger.waiting()) if found[1].shard == 3]
+        return all(hand.weights is not None and key in shared.sources for hand, _, _, key in rows)
+
+    with renderer._shared.changed:
+        assert renderer._shared.changed.wait_for(at_hand, 20)
+    gate.open.set()
+    Scheduler(renderer).all_of(15)
+    prompts = ["proof" if "proof" in each else "bulk" for each in engine.passes]
+    assert prompts == ["bulk", "proof", "proof", "bulk", "bulk", "bulk", "bulk", "bulk"]
+
+
 def test_revoking_by_a_former_leader_changes_nothing(depot: Depot, make: Make) -> None:
     gate = Gate()
     renderer = make(FakeEngine(batch=2, sleep=gate))
@@ -162,6 +213,36 @@ def test_draining_finishes_what_is_in_the_gpu_and_takes_no_more(depot: Depot, ma
     rows = Scheduler(renderer).all_of(6)
     assert sorted(each.tried for each in rows.values()) == [Tried.HANDED_BACK] * 4 + [Tried.SUCCEEDED] * 2
     assert renderer.offer(order(rows_of(depot, 1), depot, shard=2).model_dump_json()) == "draining"
+
+
+def test_leaving_hands_back_finishes_what_is_in_the_gpu_and_waits_until_that_is_heard(depot: Depot, make: Make) -> None:
+    gate = Gate()
+    renderer = make(FakeEngine(batch=2, sleep=gate))
+    renderer.offer(order(rows_of(depot, 6), depot).model_dump_json())
+    assert gate.reached.wait(20)
+    leaving = threading.Thread(target=renderer.leave)
+    leaving.start()
+    scheduler = Scheduler(renderer)
+    scheduler.until(lambda self: len(self.rows()) == 4)
+    assert {each.tried for each in scheduler.rows().values()} == {Tried.HANDED_BACK}
+    assert leaving.is_alive()
+    gate.open.set()
+    rows = scheduler.all_of(6)
+    assert sorted(each.tried for each in rows.values()) == [Tried.HANDED_BACK] * 4 + [Tried.SUCCEEDED] * 2
+    assert renderer.offer(order(rows_of(depot, 1), depot, shard=2).model_dump_json()) == "draining"
+    scheduler.collect(0)
+    leaving.join(20)
+    assert not leaving.is_alive()
+
+
+def test_leaving_stops_what_does_not_finish_in_time(depot: Depot, make: Make) -> None:
+    gate = Gate()
+    renderer = make(FakeEngine(batch=2, sleep=gate))
+    renderer.offer(order(rows_of(depot, 2), depot).model_dump_json())
+    assert gate.reached.wait(20)
+    renderer.leave(finish=0.0, most=0.0)
+    gate.open.set()
+    assert {each.tried for each in Scheduler(renderer).all_of(2).values()} == {Tried.HANDED_BACK}
 
 
 def test_new_fence_replaces_rows_that_have_not_begun(depot: Depot, make: Make) -> None:

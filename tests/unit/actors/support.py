@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from actors.renderer import Renderer
-from schemas.order import CheckpointRef, FileRef, LoraRef, OrderRow, PutLinks, ShardOrder
+from schemas.order import CheckpointRef, FileRef, Lane, LoraRef, OrderRow, PutLinks, ShardOrder
 from schemas.recipe import Output, Recipe
 from schemas.report import Collected, RenderReport, RowReport
 from schemas.style import Digested, Fit, Sampler
@@ -149,6 +149,7 @@ def order(
     epoch: int = 1,
     checkpoint: CheckpointRef | None = None,
     loras: tuple[LoraRef, ...] = (),
+    lane: Lane = Lane.BULK,
 ) -> ShardOrder:
     """A shard whose sources are in *depot*; its checkpoint is one file that nobody looks into."""
     depot = depot or Depot(url="http://nowhere")
@@ -157,6 +158,7 @@ def order(
         fence=fence or str(uuid.uuid4()),
         epoch=epoch,
         campaign=1,
+        lane=lane,
         engine=rows[0].recipe.engine_key,
         engine_digest="e" * 64,
         checkpoint=checkpoint or checkpoint_file(depot),

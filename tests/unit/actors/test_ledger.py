@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.ledger import REPORT_ROWS, REPORT_SECONDS, Ledger, RowRef, Stage
-from schemas.order import ShardOrder
+from schemas.order import Lane, ShardOrder
 from schemas.report import Offered, RowReport, Tried
 from tests.unit.actors.support import order, recipe, row
 
 
-def a_shard(shard: int = 1, *, rows: int = 3, fence: str = "f", epoch: int = 1) -> ShardOrder:
-    return order([row(number, recipe()) for number in range(rows)], shard=shard, fence=fence, epoch=epoch)
+def a_shard(shard: int = 1, *, rows: int = 3, fence: str = "f", epoch: int = 1, lane: Lane = Lane.BULK) -> ShardOrder:
+    return order([row(number, recipe()) for number in range(rows)], shard=shard, fence=fence, epoch=epoch, lane=lane)
 
 
 def ended(ledger: Ledger, ref: RowRef, now: float = 0.0) -> None:
@@ -26,6 +26,28 @@ def ledger() -> Ledger:
 def test_two_shards_are_taken_and_a_third_is_not(ledger: Ledger) -> None:
     answers = [ledger.offer(a_shard(number)) for number in (1, 2, 3)]
     assert answers == [Offered.TAKEN, Offered.TAKEN, Offered.FULL]
+
+
+def test_an_interactive_shard_is_taken_beside_two_of_bulk_and_its_rows_wait_in_front(ledger: Ledger) -> None:
+    for number in (1, 2):
+        ledger.offer(a_shard(number))
+    assert ledger.offer(a_shard(3, lane=Lane.INTERACTIVE)) is Offered.TAKEN
+    assert ledger.offer(a_shard(4, lane=Lane.INTERACTIVE)) is Offered.FULL
+    assert ledger.offer(a_shard(5)) is Offered.FULL
+    assert [ref.shard for _, ref, _ in ledger.waiting()] == [3, 3, 3, 1, 1, 1, 2, 2, 2]
+
+
+def test_bulk_is_taken_beside_an_interactive_shard(ledger: Ledger) -> None:
+    ledger.offer(a_shard(1, lane=Lane.INTERACTIVE))
+    assert [ledger.offer(a_shard(number)) for number in (2, 3, 4)] == [Offered.TAKEN, Offered.TAKEN, Offered.FULL]
+
+
+def test_what_is_handed_back_is_reported_at_once_though_a_row_runs_on(ledger: Ledger) -> None:
+    ledger.offer(a_shard(rows=3))
+    ledger.move([RowRef(1, "f", 0)], Stage.RUNNING)
+    ledger.revoke(None, 0.0, running=False)
+    assert [[each.ordinal for each in report.rows] for report in ledger.reports(0)] == [[1, 2]]
+    assert ledger.holds() == ((1, "f"),)
 
 
 def test_new_fence_of_a_shard_in_hand_is_taken_beside_another(ledger: Ledger) -> None:

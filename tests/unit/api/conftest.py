@@ -5,12 +5,18 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from farm.api.app import create_app
+from tests.unit.api.scheduling import Scheduler
 from tests.unit.api.world import CHECKPOINT, KEY, World, lora_of, picture, tar_of
 
 
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def scheduler(world: World) -> Scheduler:
+    return Scheduler(world.store)
 
 
 @pytest.fixture

@@ -161,8 +161,7 @@ def test_the_same_key_and_body_is_the_same_campaign(http: TestClient, stocked: l
 def test_a_replay_needs_nothing_that_has_gone_since(world: World, http: TestClient, stocked: list[str]) -> None:
     spec, key = spec_of(stocked), {"Idempotency-Key": "k"}
     first = http.post("/v1/campaigns", json=spec, headers=key).json()
-    with world.store.as_team(OURS) as tx:
-        tx._team.styles.clear()
+    world.store.state.styles.rows.clear()
     assert http.post("/v1/campaigns", json=spec, headers=key).json()["id"] == first["id"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from farm.bootstrap.services import pace_of, read, renderer_settings
+from farm.bootstrap.services import kinds_of, pace_of, read, renderer_settings
 from farm.config import ApiSettings, MigrateSettings, SchedulerSettings
 from farm.core.errors import BadRequest
 
@@ -49,5 +49,28 @@ def test_renderers_are_named_by_fleet_revision_and_number(given: pytest.MonkeyPa
     given.setenv("FARM_FLEET_RENDERERS", "2")
     given.setenv("FARM_FLEET_NAME", "h100")
     settings = read(SchedulerSettings)
-    assert pace_of(settings).names == ["farm/h100/1/0", "farm/h100/1/1"]
+    (fleet,) = pace_of(settings).scale.fleets
+    assert (fleet.prefix, fleet.most, fleet.least) == ("farm/h100/1/", 2, 0)
     assert renderer_settings(settings, "farm/h100/1/0").engine == "diffusers"
+
+
+def test_several_fleets_take_from_the_only_one_what_they_leave_out(given: pytest.MonkeyPatch) -> None:
+    given.setenv(
+        "FARM_FLEETS", '[{"name": "h100", "renderers": 8}, {"name": "l4", "least": 1, "gpus": 0.5, "gpu": "L4"}]'
+    )
+    given.setenv("FARM_FLEET_CPUS", "3")
+    given.setenv("FARM_OFF_PEAK", '["22:00-06:00"]')
+    settings = read(SchedulerSettings)
+    assert [(fleet.name, fleet.cpus, fleet.gpus) for fleet in kinds_of(settings)] == [("h100", 3, 1), ("l4", 3, 0.5)]
+    scale = pace_of(settings).scale
+    assert [(fleet.prefix, fleet.most, fleet.gpu) for fleet in scale.fleets] == [
+        ("farm/h100/1/", 8, None),
+        ("farm/l4/1/", 1, "L4"),
+    ]
+    assert len(scale.off_peak) == 1
+
+
+def test_hours_that_cannot_be_read_are_refused(given: pytest.MonkeyPatch) -> None:
+    given.setenv("FARM_OFF_PEAK", '["at night"]')
+    with pytest.raises(BadRequest):
+        pace_of(read(SchedulerSettings))

@@ -89,7 +89,8 @@ def test_a_key_with_nothing_behind_it_counts_as_left_out(folder: Path) -> None:
 
 def test_of_a_key_that_is_like_no_other_all_are_said(folder: Path) -> None:
     assert faults(folder, GOOD + "zzz: 1")[0].endswith(
-        "there are name, seed, output, priority, sources, styles, sizes, prompts, strengths, variants"
+        "there are name, seed, output, priority, deadline, budget, proof, parent, lane, gpu, off_peak, "
+        "sources, styles, sizes, prompts, strengths, variants"
     )
 
 
@@ -171,7 +172,7 @@ def test_a_key_that_came_before_is_said_to_have_been_submitted_before(folder: Pa
     first = submit(folder, GOOD, "--idempotency-key", "k")
     again = submit(folder, GOOD, "--idempotency-key", "k")
     assert (again.exit_code, again.stdout) == (0, first.stdout)
-    assert first.stderr.startswith("Submitted cmp_")
+    assert first.stderr.splitlines()[-1].startswith("Submitted cmp_")
     assert "was submitted before" in again.stderr
     assert "Submitted" not in again.stderr
     other = submit(folder, GOOD + "seed: 9", "--idempotency-key", "k")

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from farm.cli import campaigns, watch
+from farm.cli import watch, watching
 from farm.cli.main import app
 from farm.cli.watch import Pace
 from schemas.renderer import RendererView
@@ -154,7 +154,7 @@ def test_exit_codes_of_watch(stocked: Farm, tmp_path: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(campaigns, "watch_campaign", interrupted)
+        patch.setattr(watching, "watch_campaign", interrupted)
         assert run("campaign", "watch", campaign).exit_code == 130
     stocked.world.settle(campaign, {0: "succeeded"})
     done = run("campaign", "watch", campaign, "--json")

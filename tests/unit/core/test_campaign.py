@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from farm.core.campaign import EDGES, ENDED, may_move, recipe_at
+from farm.core.campaign import BEGINS, EDGES, ENDED, may_move, recipe_at, resumed
 from schemas.campaign import CampaignState, ResolvedBlock, ResolvedSource
 from tests.unit.core.samples import block, campaign, style
 
@@ -17,7 +17,7 @@ def test_what_has_ended_stays_ended() -> None:
 
 
 def test_every_state_is_reached_and_every_open_one_can_end() -> None:
-    assert {to for _, to in EDGES} | {S.ACTIVE} == set(S)
+    assert {to for _, to in EDGES} | BEGINS == set(S)
     for state in set(S) - ENDED:
         reached = {state}
         while more := {to for frm, to in EDGES if frm in reached} - reached:
@@ -36,6 +36,24 @@ def test_nothing_moves_to_where_it_is(state: CampaignState) -> None:
 
 def test_a_cancel_cannot_be_taken_back() -> None:
     assert [to for to in S if may_move(S.CANCELLING, to)] == [S.CANCELLED]
+
+
+def test_only_what_awaits_approval_cannot_be_paused() -> None:
+    """Nothing of it is under way, so there would be nothing to pause."""
+    assert {frm for frm, to in EDGES if to is S.PAUSED} == {S.ACTIVE, S.PROOFING}
+
+
+@pytest.mark.parametrize("has_held", [True, False])
+def test_what_was_paused_goes_on_where_it_was(has_held: bool) -> None:
+    state = resumed(has_held)
+    assert state is (S.PROOFING if has_held else S.ACTIVE)
+    assert may_move(S.PAUSED, state)
+    assert may_move(state, S.PAUSED)
+
+
+def test_the_rest_of_a_campaign_begins_by_approval_only() -> None:
+    """From awaiting approval nothing leads to rendering but the one edge that a team asks for."""
+    assert {to for frm, to in EDGES if frm is S.AWAITING_APPROVAL} == {S.ACTIVE, S.CANCELLING}
 
 
 def test_a_source_brings_its_own_prompt_and_variables() -> None:

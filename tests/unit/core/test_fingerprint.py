@@ -1,5 +1,7 @@
 """What determines a picture, and what makes renders share weights."""
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -52,6 +54,30 @@ def test_the_fingerprint_of_a_recipe_is_the_same_in_every_release() -> None:
 
 
 GOLDEN = "80b8c11740bd8c526fb26b5583473bf61c82e0b4149621e04135a07659aa0d66"
+
+
+recipes = st.builds(
+    recipe,
+    prompt=st.text(max_size=20),
+    negative_prompt=st.text(max_size=20),
+    strength=st.floats(0, 1),
+    guidance=st.floats(0, 30),
+    seed=st.integers(0, 2**63 - 1),
+    sampler=st.sampled_from(Sampler),
+    fit=st.sampled_from(Fit),
+    loras=st.lists(st.builds(lora, st.integers(0, 3), scale=st.floats(-4, 4)), max_size=3).map(tuple),
+    output=st.builds(Output, format=st.sampled_from(PictureFormat), quality=st.integers(1, 100)),
+)
+
+
+@given(recipes)
+def test_the_text_that_is_hashed_is_the_recipe_as_json(one: Recipe) -> None:
+    value = one.model_dump(mode="json")
+    value["loras"] = [[part.digest, part.scale] for part in one.loras if part.scale != 0]
+    if one.output.format == "png":
+        value["output"] = {"format": "png"}
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    assert fingerprint(one) == hashlib.sha256(f"recipe 1\n{text}".encode()).hexdigest()
 
 
 def test_what_a_lora_is_called_does_not_matter() -> None:

@@ -5,11 +5,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from farm.core.ids import Fence, RendererName, Session, ShardId
-from farm.core.placement import Waiting
+from farm.core.fairshare import Rejoin, Rest, TeamShare
+from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
+from farm.core.placement import Head, Loading, Queue, Rules
 from farm.core.plan import (
     LOOK_UPS,
     SETTLE_GRACE,
+    WORTH_MOVING,
     Decision,
     Dispatch,
     End,
@@ -17,19 +19,23 @@ from farm.core.plan import (
     LookUp,
     Reclaim,
     Release,
+    Retire,
     Revoke,
     Seen,
     Snapshot,
     Wake,
     plan,
 )
+from schemas.order import Lane
 
 D = TypeVar("D", bound=Decision)
 NAMES = tuple(RendererName(f"r{n}") for n in range(4))
 
 
-def waiting(shard: int, **changes: Any) -> Waiting:
-    return replace(Waiting(ShardId(shard), "key", "ckp", 50, 0.0, 30.0), **changes)
+def queue(*shards: int, **changes: Any) -> Queue:
+    """One second a shard, so that a renderer is soon through."""
+    heads = tuple(Head(ShardId(shard), 1.0, 0.0) for shard in shards)
+    return replace(Queue(TeamId(1), CampaignId(1), "key", "ckp", Lane.BULK, 50, 1.0, heads), **changes)
 
 
 def held(shard: int, renderer: int = 0, **changes: Any) -> Held:
@@ -43,6 +49,11 @@ def held(shard: int, renderer: int = 0, **changes: Any) -> Held:
         cancelled=False,
         engine_key="key",
         checkpoint="ckp",
+        gpu_seconds=0.0,
+        team=TeamId(1),
+        campaign=CampaignId(1),
+        lane=Lane.BULK,
+        renders=1,
     )
     return replace(lease, **changes)
 
@@ -53,15 +64,16 @@ def seen(renderer: int = 0, *holds: int, **changes: Any) -> Seen:
 
 
 def view(**changes: Any) -> Snapshot:
-    shards = changes.get("waiting", ())
+    queues = changes.get("queues", ())
     empty = Snapshot(
-        waiting=(),
-        ready_shards=len(shards),
-        looked_up=frozenset(shard.shard for shard in shards),
+        queues=(),
+        backlog={},
+        looked_up=frozenset(head.shard for one in queues for head in one.heads),
         held=(),
         refused=frozenset(),
         seen=(),
-        names=NAMES,
+        teams=(TeamShare(TeamId(1), backlogged=bool(queues)),),
+        rules=Rules(Loading({}, {})),
         may_reclaim=True,
     )
     return replace(empty, **changes)
@@ -85,7 +97,7 @@ def test_an_expired_lease_is_reclaimed_only_when_that_is_allowed() -> None:
     lost = held(1, expired=True)
     silent = seen(0, 1, silent=True)
     assert plan(view(held=[lost], seen=[silent], may_reclaim=False)) == []
-    assert of(Reclaim, view(held=[lost], seen=[silent])) == [Reclaim(lost)]
+    assert of(Reclaim, view(held=[lost], seen=[silent])) == [Reclaim(lost, NAMES[0])]
     assert of(Reclaim, view(held=[lost])) == [Reclaim(lost)]
 
 
@@ -110,7 +122,7 @@ def test_a_lease_of_an_ended_session_is_reclaimed_at_once() -> None:
 
 
 def test_a_lease_of_a_renderer_unheard_of_waits_for_its_expiry() -> None:
-    assert plan(view(held=[held(1, 3, age=9999.0)], names=())) == []
+    assert plan(view(held=[held(1, 3, age=9999.0)])) == []
 
 
 def test_a_shard_that_the_renderer_does_not_have_is_released_after_a_grace() -> None:
@@ -128,7 +140,7 @@ def test_the_same_shard_under_another_fence_is_not_the_one_that_was_leased() -> 
 def test_a_refused_offer_is_released_at_once() -> None:
     lease = held(1, age=0.0)
     assert of(Release, view(held=[lease], refused=frozenset({(lease.shard, lease.fence)}))) == [Release(lease)]
-    assert of(Release, view(held=[lease], refused=frozenset({(lease.shard, Fence("older"))}), names=())) == []
+    assert of(Release, view(held=[lease], refused=frozenset({(lease.shard, Fence("older"))}))) == []
 
 
 def test_shards_of_a_cancelled_campaign_are_revoked() -> None:
@@ -148,20 +160,20 @@ def test_an_older_fence_of_a_shard_that_the_same_renderer_leases_is_not_revoked(
 
 
 def test_a_slot_that_a_lost_lease_leaves_is_filled_in_the_same_tick() -> None:
-    snapshot = view(waiting=[waiting(5)], held=[held(1), held(2)], seen=[seen(0, 1)], names=NAMES[:1])
+    snapshot = view(queues=[queue(5)], held=[held(1), held(2)], seen=[seen(0, 1)])
     assert [type(decision) for decision in plan(snapshot)] == [Release, Dispatch]
 
 
 def test_no_renderer_has_more_than_two_shards() -> None:
-    shards = [waiting(n) for n in range(10, 20)]
-    assert dispatched(view(waiting=shards, seen=[seen(0)])) == [(10, "r0"), (11, "r0")]
-    assert dispatched(view(waiting=shards, held=[held(1)], seen=[seen(0, 1)])) == [(10, "r0")]
-    assert dispatched(view(waiting=shards, held=[held(1), held(2)], seen=[seen(0, 1, 2)])) == []
+    queues = [queue(*range(10, 20))]
+    assert dispatched(view(queues=queues, seen=[seen(0)])) == [(10, "r0"), (11, "r0")]
+    assert dispatched(view(queues=queues, held=[held(1)], seen=[seen(0, 1)])) == [(10, "r0")]
+    assert dispatched(view(queues=queues, held=[held(1), held(2)], seen=[seen(0, 1, 2)])) == []
 
 
 @pytest.mark.parametrize("changes", [{"draining": True}, {"session": None}, {"silent": True}])
 def test_a_renderer_that_leaves_or_does_not_answer_gets_nothing(changes: dict[str, Any]) -> None:
-    assert dispatched(view(waiting=[waiting(1)], seen=[seen(0, **changes)])) == []
+    assert dispatched(view(queues=[queue(1)], seen=[seen(0, **changes)])) == []
 
 
 def test_a_silent_renderer_keeps_its_leases_until_they_expire() -> None:
@@ -170,57 +182,77 @@ def test_a_silent_renderer_keeps_its_leases_until_they_expire() -> None:
 
 def test_what_a_renderer_will_be_warm_for_is_what_its_newest_shard_needs() -> None:
     leases = [held(1, engine_key="old", age=90.0)]
-    shards = [waiting(3, engine_key="key"), waiting(4, engine_key="old")]
-    assert dispatched(view(waiting=shards, held=leases, seen=[seen(0, 1)])) == [(4, "r0")]
+    queues = [queue(3, engine_key="key"), queue(4, engine_key="old")]
+    assert dispatched(view(queues=queues, held=leases, seen=[seen(0, 1)])) == [(4, "r0")]
 
 
-def test_renderers_are_woken_up_to_what_is_wanted() -> None:
-    def woken(ready: int, present: int, leases: int = 0) -> list[str]:
-        shards = [waiting(n + 100) for n in range(ready)]
-        mine = [held(n, n % max(present, 1)) for n in range(leases)]
-        there = [seen(n, *(lease.shard for lease in mine if lease.session == f"s{n}")) for n in range(present)]
-        return [wake.name for wake in of(Wake, view(waiting=shards, seen=there, held=mine))]
-
-    assert woken(0, 0) == []
-    assert woken(1, 0) == ["r0"]
-    assert woken(3, 0) == ["r0", "r1", "r2"]
-    assert woken(99, 0) == list(NAMES)
-    assert woken(99, 3) == ["r3"]
-    assert woken(99, 4) == []
-    assert woken(1, 1) == []
-    assert woken(1, 1, leases=2) == ["r1", "r2"]
-
-
-def test_a_renderer_that_is_still_starting_is_not_woken_again() -> None:
-    starting = seen(0, session=None)
-    assert of(Wake, view(waiting=[waiting(1)], seen=[starting])) == []
-
-
-def test_waiting_shards_are_looked_up_once_before_anybody_is_woken() -> None:
-    shards = [waiting(n) for n in range(3)]
-    new = view(waiting=shards, looked_up=frozenset())
-    assert plan(new) == [LookUp((ShardId(0), ShardId(1), ShardId(2)))]
-    assert of(LookUp, view(waiting=shards)) == []
-    assert len(of(Wake, view(waiting=shards))) == 3
+def test_shards_are_compared_before_anybody_is_woken() -> None:
+    queues = [queue(0, 1), queue(2, 3, engine_key="other")]
+    new = view(queues=queues, looked_up=frozenset(), wake=NAMES)
+    assert plan(new) == [LookUp((ShardId(0), ShardId(2)))]
+    assert of(LookUp, view(queues=queues)) == []
+    assert [decision.name for decision in of(Wake, view(queues=queues, wake=NAMES))] == list(NAMES)
 
 
 def test_shards_that_are_dispatched_are_not_looked_up_beside() -> None:
-    shards = [waiting(n) for n in range(3)]
-    found = plan(view(waiting=shards, looked_up=frozenset(), seen=[seen(0)]))
+    found = plan(view(queues=[queue(0, 1, 2)], looked_up=frozenset(), seen=[seen(0)]))
     assert [type(decision) for decision in found] == [LookUp, Dispatch, Dispatch]
     assert found[0] == LookUp((ShardId(2),))
 
 
 def test_a_tick_compares_only_so_many_shards() -> None:
-    shards = [waiting(n) for n in range(LOOK_UPS + 5)]
-    (look,) = of(LookUp, view(waiting=shards, looked_up=frozenset()))
+    queues = [queue(n, engine_key=f"k{n:03}") for n in range(LOOK_UPS + 5)]
+    (look,) = of(LookUp, view(queues=queues, looked_up=frozenset()))
     assert look.shards == tuple(range(LOOK_UPS))
-    (rest,) = of(LookUp, view(waiting=shards, looked_up=frozenset(look.shards)))
+    (rest,) = of(LookUp, view(queues=queues, looked_up=frozenset(look.shards)))
     assert rest.shards == tuple(range(LOOK_UPS, LOOK_UPS + 5))
 
 
-def test_nobody_is_woken_while_heads_of_queues_have_not_been_compared() -> None:
-    """Only the heads are seen: of a campaign that was rendered before, nothing may be left behind them either."""
-    shards = [waiting(n) for n in range(8)]
-    assert of(Wake, view(waiting=shards, ready_shards=500, looked_up=frozenset())) == []
-    assert len(of(Wake, view(waiting=shards, ready_shards=500))) == len(NAMES)
+def test_a_renderer_that_gets_work_now_is_not_retired() -> None:
+    both = view(queues=[queue(1)], seen=[seen(0), seen(1)], retire=NAMES[:2])
+    assert of(Retire, both) == [Retire(NAMES[1])]
+
+
+def test_teams_that_begin_to_wait_join_where_the_least_served_stands() -> None:
+    teams = [TeamShare(TeamId(1), vtime=900.0), TeamShare(TeamId(2), vtime=5.0, backlogged=False)]
+    queues = [queue(1), queue(2, team=TeamId(2), campaign=CampaignId(2))]
+    found = view(queues=queues, teams=teams)
+    assert of(Rejoin, found) == [Rejoin(TeamId(2), 900.0)]
+    assert of(Rest, view(teams=teams)) == [Rest(TeamId(1))]
+
+
+def test_a_team_that_has_nothing_gets_a_prefetched_shard_handed_back() -> None:
+    """So it waits for no more than the shards that are being rendered."""
+    theirs = [held(n, n % 2, age=99.0 - n, gpu_seconds=30.0) for n in range(4)]
+    full = [seen(0, 0, 2), seen(1, 1, 3)]
+    mine = queue(9, team=TeamId(2), campaign=CampaignId(2))
+    (recall,) = of(Revoke, view(queues=[mine], held=theirs, seen=full))
+    assert recall == Revoke(NAMES[0], (ShardId(2),), running=False)
+    shares = [*theirs, held(5, 2, team=TeamId(2))]
+    assert of(Revoke, view(queues=[mine], held=shares, seen=[*full, seen(2, 5, silent=True)])) == []
+
+
+def test_an_idle_renderer_gets_what_another_has_only_prefetched() -> None:
+    for left, moved in ((WORTH_MOVING + 1, 1), (WORTH_MOVING - 1, 0)):
+        leases = [held(1, age=90.0, gpu_seconds=left), held(2, age=5.0, gpu_seconds=30.0)]
+        snapshot = view(held=leases, seen=[seen(0, 1, 2), seen(1)])
+        assert of(Revoke, snapshot) == [Revoke(NAMES[0], (ShardId(2),), running=False)] * moved
+
+
+def test_closed_renderers_get_nothing_and_suspects_only_when_nobody_else_is_there() -> None:
+    queues = [queue(1)]
+    shut = frozenset(NAMES[:1])
+    assert dispatched(view(queues=queues, seen=[seen(0)], closed=shut)) == []
+    assert dispatched(view(queues=queues, seen=[seen(0), seen(1, 7)], held=[held(7, 1)], suspects=shut)) == [(1, "r1")]
+    assert dispatched(view(queues=queues, seen=[seen(0)], suspects=shut)) == [(1, "r0")]
+    probing = view(queues=[queue(1, 2)], seen=[seen(0)], probing=shut)
+    assert dispatched(probing) == [(1, "r0")]
+
+
+def test_of_the_shards_that_end_with_their_renderer_the_one_in_the_gpu_is_to_blame() -> None:
+    leases = [held(1, ended=True, age=90.0), held(2, ended=True, age=5.0), held(3, 1, ended=True, age=5.0)]
+    found = {decision.held.shard: decision.blamed for decision in of(Reclaim, view(held=leases))}
+    assert found == {1: True, 2: False, 3: True}
+    proof = [*leases[:2], held(4, ended=True, age=1.0, lane=Lane.INTERACTIVE)]
+    found = {decision.held.shard: decision.blamed for decision in of(Reclaim, view(held=proof))}
+    assert found == {1: False, 2: False, 4: True}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.core.retry import MAX_DEPOT_TRIES, MAX_TRIES, GiveUp, RetryAt, after_failure
+from farm.core.retry import MAX_DEPOT_TRIES, MAX_TRIES, GiveUp, RetryAt, after_failure, after_lost
 from schemas.report import FailureKind
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -51,3 +51,12 @@ def test_every_failure_ends_and_every_retry_lies_ahead(kind: FailureKind, tries:
             assert tries < MAX_DEPOT_TRIES
         case GiveUp(why):
             assert why is kind
+
+
+def test_a_shard_waits_longer_each_time_its_renderer_is_lost() -> None:
+    assert [after_lost(lost).total_seconds() for lost in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@given(st.integers(-5, 10**6))
+def test_a_lost_shard_never_waits_for_long(lost: int) -> None:
+    assert timedelta(seconds=1) <= after_lost(lost) <= timedelta(minutes=1)

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.core.retry import MAX_TRIES
+from farm.core.retry import MAX_DEPOT_TRIES, MAX_TRIES
 from farm.core.settle import Child, Refusal, Settled, ShardRow, books_balance, reuse, settle
 from farm.core.shard import ordinals_of, size_of
 from schemas.report import Failure, FailureKind, Published, RowReport, Seconds, Tried
 from tests.unit.core.samples import FENCE, ranges, shard_row
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+PER_HOUR = 7.2  # a GPU second costs 0.002
 
 
 def published(ordinal: int) -> Published:
@@ -39,7 +40,7 @@ def failed(ordinal: int, kind: FailureKind) -> RowReport:
 
 
 def decide(shard: ShardRow | None, rows: Sequence[RowReport], fence: str = FENCE) -> Settled | Refusal:
-    return settle(shard, fence=fence, rows=rows, now=NOW, renderer="farm/a/1/0", numerics="H100")
+    return settle(shard, fence=fence, rows=rows, now=NOW, renderer="farm/a/1/0", numerics="H100", per_hour=PER_HOUR)
 
 
 def accepted(shard: ShardRow, rows: Sequence[RowReport]) -> Settled:
@@ -58,6 +59,8 @@ shards = st.builds(
     shard_row,
     ranges,
     tries=st.integers(0, 6),
+    depot_tries=st.integers(0, MAX_DEPOT_TRIES + 1),
+    avoid=st.lists(st.sampled_from(["farm/a/1/0", "farm/a/1/1", "farm/a/1/2"]), unique=True).map(tuple),
     lost=st.integers(0, 9),
     state=st.sampled_from(["leased", "ready", "done", "cancelled"]),
     cancelling=st.booleans(),
@@ -92,10 +95,10 @@ def test_children_say_when_and_for_the_how_manieth_time(shard: ShardRow, rows: l
         assert child.lost == shard.lost
         assert child.state == ("cancelled" if shard.cancelling else "ready")
         if child.ready_at is None:
-            assert child.tries == shard.tries, "handing back costs no try"
+            assert (child.tries, child.depot_tries) == (shard.tries, shard.depot_tries), "handing back costs no try"
         else:
             assert child.ready_at > NOW
-            assert child.tries == shard.tries + 1
+            assert child.tries + child.depot_tries == shard.tries + shard.depot_tries + 1
 
 
 @given(shards, st.lists(row_reports, max_size=20), st.sampled_from(["other", ""]))
@@ -138,7 +141,8 @@ def test_failures_wait_in_children_by_the_moment_at_which_they_are_ready() -> No
     found = accepted(shard_row(((0, 6),), tries=1), rows)
     assert found.todo == ((5, 6),)
     assert found.children == (
-        Child(((0, 3),), NOW + timedelta(seconds=4), 2, 0, "ready"),
+        Child(((0, 2),), NOW + timedelta(seconds=4), 2, 0, "ready", avoid=("farm/a/1/0",)),
+        Child(((2, 3),), NOW + timedelta(seconds=2), 1, 0, "ready", depot_tries=1),
         Child(((3, 4),), None, 1, 0, "ready"),
     )
     assert [tried.ordinal for tried in found.failed_tries] == [0, 1, 2]
@@ -151,6 +155,44 @@ def test_a_render_fails_for_good_once_its_tries_are_used_up() -> None:
         assert (len(found.outcomes), len(found.children)) == ((1, 0) if gone else (0, 1))
         assert all(not outcome.succeeded for outcome in found.outcomes)
         assert size_of(found.todo) == 0
+
+
+@given(shards, st.lists(row_reports, max_size=60))
+def test_a_retry_avoids_the_renderer_unless_the_store_was_to_blame(shard: ShardRow, rows: list[RowReport]) -> None:
+    for child in accepted(shard, rows).children:
+        if child.tries > shard.tries:
+            assert child.avoid == (*(n for n in shard.avoid), *({"farm/a/1/0"} - set(shard.avoid)))
+        else:
+            assert child.avoid == shard.avoid
+
+
+def test_a_store_that_is_down_never_uses_up_the_tries_of_a_render() -> None:
+    shard = shard_row(((0, 1),), tries=MAX_TRIES - 1)
+    for done in range(MAX_DEPOT_TRIES - 1):
+        found = accepted(shard, [failed(0, FailureKind.DEPOT)])
+        (child,) = found.children
+        assert (child.tries, child.depot_tries) == (MAX_TRIES - 1, done + 1)
+        shard = shard_row(child.todo, tries=child.tries, depot_tries=child.depot_tries)
+    (outcome,) = accepted(shard, [failed(0, FailureKind.DEPOT)]).outcomes
+    assert outcome.tries == MAX_TRIES - 1 + MAX_DEPOT_TRIES, "an outcome counts every try"
+
+
+@given(shards, st.lists(row_reports, max_size=60))
+def test_every_row_that_was_tried_is_charged_and_no_other(shard: ShardRow, rows: list[RowReport]) -> None:
+    todo = set(ordinals_of(shard.todo))
+    last = {row.ordinal: row for row in rows if row.ordinal in todo}
+    tried = [row for row in last.values() if row.tried is not Tried.HANDED_BACK]
+    found = accepted(shard, rows)
+    assert found.gpu_seconds == pytest.approx(3.0 * len(tried))
+    assert found.money == pytest.approx(0.006 * len(tried))
+    assert sum(o.money for o in found.outcomes) == pytest.approx(0.006 * len(found.outcomes))
+
+
+@given(shards, st.lists(row_reports, max_size=30))
+def test_a_report_that_comes_again_is_not_charged_again(shard: ShardRow, rows: list[RowReport]) -> None:
+    first = accepted(shard, rows)
+    again = accepted(shard_row(first.todo, state=first.state, tries=shard.tries), rows)
+    assert (again.gpu_seconds, again.money) == (0.0, 0.0)
 
 
 def test_a_bad_source_fails_alone_and_at_once() -> None:

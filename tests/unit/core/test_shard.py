@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from farm.core.campaign import recipe_at
 from farm.core.fingerprint import engine_digest
 from farm.core.matrix import count, runs
+from farm.core.proof import sample
+from farm.core.records import NewShard
+from farm.core.renderer_states import LOST, RENDERER_EDGES
 from farm.core.shard import (
     MAX_RENDERS,
     MAX_SECONDS,
     MAX_SHARDS,
+    PROOF_SECONDS,
+    SHARD_EDGES,
     Bisect,
     Poisoned,
     Ranges,
@@ -32,17 +37,22 @@ from tests.unit.core.samples import block, campaign, campaigns, ordinals, ranges
 
 
 @given(campaigns, st.floats(0.001, 5), st.floats(0.01, 60))
-def test_shards_tile_the_campaign_each_within_one_engine_key(
+def test_shards_tile_the_campaign_in_order_each_within_one_engine_key(
     of: ResolvedCampaign, seconds: float, target: float
 ) -> None:
     shards = cut(of, lambda _: seconds, target)
-    assert [shard.lo for shard in shards] == [0, *(shard.hi for shard in shards[:-1])]
-    assert shards[-1].hi == count(of)
+    assert [shard.todo[0][0] for shard in shards] == [0, *(shard.todo[0][1] for shard in shards[:-1])]
+    assert shards[-1].todo[0][1] == count(of)
+    assert {len(shard.todo) for shard in shards} == {1}
+    assert {shard.state for shard in shards} == {"ready"}
     for shard in shards:
-        assert shard.lo < shard.hi
-        recipes = [recipe_at(of, ordinal) for ordinal in range(shard.lo, shard.hi)]
-        assert {engine_digest(recipe.engine_key) for recipe in recipes} == {shard.engine_key}
-        assert {recipe.checkpoint for recipe in recipes} == {shard.checkpoint}
+        check_engine_key(of, shard)
+
+
+def check_engine_key(of: ResolvedCampaign, shard: NewShard) -> None:
+    recipes = [recipe_at(of, ordinal) for ordinal in ordinals_of(shard.todo)]
+    assert {engine_digest(recipe.engine_key) for recipe in recipes} == {shard.engine_key}
+    assert {recipe.checkpoint for recipe in recipes} == {shard.checkpoint}
 
 
 @given(campaigns, st.floats(0.001, 5), st.floats(0.01, 60))
@@ -53,11 +63,43 @@ def test_shards_are_no_longer_than_the_target_and_of_nearly_equal_width(
     most = min(most, MAX_RENDERS, max(1, int(MAX_SECONDS / seconds)))
     shards = cut(of, lambda _: seconds, target)
     for run in runs(of):
-        widths = [shard.hi - shard.lo for shard in shards if run.lo <= shard.lo < run.hi]
+        widths = [size_of(shard.todo) for shard in shards if run.lo <= shard.todo[0][0] < run.hi]
         assert sum(widths) == run.hi - run.lo
         assert max(widths) <= most
         assert max(widths) - min(widths) <= 1
         assert len(widths) == -(-(run.hi - run.lo) // most), "no more shards than the target asks for"
+
+
+@given(campaigns, st.floats(0.001, 5), st.floats(0.01, 60), st.data())
+def test_with_a_proof_shards_still_tile_the_campaign_and_only_the_proof_is_ready(
+    of: ResolvedCampaign, seconds: float, target: float, data: st.DataObject
+) -> None:
+    proof = data.draw(st.sets(st.integers(0, count(of) - 1), min_size=1))
+    shards = cut(of, lambda _: seconds, target, proof=sorted(proof))
+    parts = [ordinal for shard in shards for ordinal in ordinals_of(shard.todo)]
+    assert sorted(parts) == list(range(count(of)))
+    ready = {ordinal for shard in shards if shard.state == "ready" for ordinal in ordinals_of(shard.todo)}
+    assert ready == proof
+    assert {shard.state for shard in shards} <= {"ready", "held"}
+    for shard in shards:
+        check_engine_key(of, shard)
+        assert shard.todo == ranges_of(ordinals_of(shard.todo)), "sorted, disjoint, in the fewest parts"
+
+
+@given(campaigns, st.floats(0.1, 5))
+def test_the_shards_of_a_proof_are_small(of: ResolvedCampaign, seconds: float) -> None:
+    for shard in cut(of, lambda _: seconds, 60.0, proof=range(count(of))):
+        renders = size_of(shard.todo)
+        assert renders == 1 or renders * seconds <= PROOF_SECONDS + seconds / 2
+
+
+def test_a_sample_of_a_large_campaign_is_cut_with_the_rest() -> None:
+    of = campaign(block(styles=10, strengths=5, sources=1000, variants=20))
+    proof = sample(of, None)
+    shards = cut(of, lambda _: 1.0, 30.0, proof=proof)
+    assert sum(size_of(shard.todo) for shard in shards) == count(of)
+    assert sum(size_of(shard.todo) for shard in shards if shard.state == "ready") == len(proof)
+    assert len(shards) <= MAX_SHARDS + 2 * len(runs(of))
 
 
 @pytest.mark.parametrize("variants", [1, 3_999, 4_000, 4_001, 8_000, 10_000])
@@ -65,15 +107,15 @@ def test_shards_are_no_longer_than_the_target_and_of_nearly_equal_width(
 def test_large_campaigns_have_larger_shards_not_more(variants: int, sources: int) -> None:
     of = campaign(block(styles=3, sources=sources, variants=variants))
     shards = cut(of, lambda _: 1.0, 1.0)
-    widest = max(shard.hi - shard.lo for shard in shards)
+    widest = max(size_of(shard.todo) for shard in shards)
     assert len(shards) <= MAX_SHARDS + len(runs(of)) or widest == MAX_RENDERS
     assert widest <= MAX_RENDERS
-    assert sum(shard.hi - shard.lo for shard in shards) == count(of)
+    assert sum(size_of(shard.todo) for shard in shards) == count(of)
 
 
 def test_no_shard_outlives_the_links_in_its_order() -> None:
     shards = cut(campaign(block(sources=1_000, variants=100)), lambda _: 60.0, 30.0)
-    assert max(shard.hi - shard.lo for shard in shards) * 60.0 <= MAX_SECONDS
+    assert max(size_of(shard.todo) for shard in shards) * 60.0 <= MAX_SECONDS
 
 
 def test_a_render_that_costs_nothing_does_not_break_the_cut() -> None:
@@ -140,3 +182,16 @@ def test_the_render_that_kills_is_found_and_only_it_is_given_up(width: int, data
                 break
     assert ordinals_of(todo) == [poison]
     assert lost <= max(6, 3 + width.bit_length() + 1)
+
+
+def test_a_shard_ends_done_or_cancelled_and_never_begins_again() -> None:
+    states = {state for edge in SHARD_EDGES for state in edge}
+    assert states == {"held", "ready", "leased", "done", "cancelled"}
+    assert not [edge for edge in SHARD_EDGES if edge[0] == "done"]
+    assert {to for frm, to in SHARD_EDGES if frm == "cancelled"} == {"done"}
+    assert {frm for frm, to in SHARD_EDGES if to == "leased"} == {"ready"}, "what is held is not rendered"
+
+
+def test_every_state_of_a_renderer_can_end() -> None:
+    states = {state for edge in RENDERER_EDGES for state in edge}
+    assert {frm for frm, to in RENDERER_EDGES if to == LOST} == states - {LOST}

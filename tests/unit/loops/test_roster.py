@@ -42,9 +42,9 @@ class World:
         return self.going
 
     def __getattr__(self, what: str) -> Any:
-        if what not in ("adopt", "collect", "drain", "retire", "end", "greet"):
+        if what not in ("adopt", "collect", "drain", "retire", "end", "greet", "revoke"):
             raise AttributeError(what)
-        return lambda *arguments: self.asked.append((what, *arguments))
+        return lambda *arguments, **_: self.asked.append((what, *arguments))
 
     def take(self) -> list[tuple[Any, ...]]:
         """What was asked since the last look: (call, renderer)."""
@@ -73,7 +73,15 @@ def roster(world: World) -> Roster:
     store, fleet = cast("SchedulerStore", world), cast("Fleet", world)
     lead = Lead(holder="h", store=store, ttl=TTL, metrics=SchedulerMetrics(), monotonic=lambda: world.now)
     assert lead.keep()
-    return Roster(fleet=fleet, store=store, lead=lead, prefix="farm/a/1/", lease_ttl=TTL, monotonic=lambda: world.now)
+    return Roster(
+        fleet=fleet,
+        store=store,
+        lead=lead,
+        prefixes=("farm/a/1/", "farm/b/1/"),
+        lease_ttl=TTL,
+        drain_time=timedelta(seconds=20),
+        monotonic=lambda: world.now,
+    )
 
 
 def hello(name: RendererName = ONE, session: str = "s", *, epoch: int = 3, wire: int = WIRE_MAJOR) -> Introduced:
@@ -102,8 +110,17 @@ def met(world: World, roster: Roster, *, renderers: Sequence[RendererName] = (ON
     return roster.mates[ONE]
 
 
+def stand_by(world: World, roster: Roster, seconds: float) -> None:
+    """Time passes in which the scheduler is there, and hears nothing."""
+    for _ in range(int(seconds)):
+        world.now += 1.0
+        roster.muster()
+    world.now += seconds % 1
+    roster.muster()
+
+
 def test_whoever_exists_is_adopted_once_and_then_listened_to(world: World, roster: Roster) -> None:
-    world.existing.append(RendererName("farm/other/1/0"))
+    world.existing.append(RendererName("somebody-elses"))
     roster.muster()
     roster.muster()
     assert world.take() == [("adopt", ONE), ("adopt", TWO)]
@@ -160,8 +177,7 @@ def test_an_offer_that_failed_says_nothing_of_the_renderer(world: World, roster:
 
 def test_one_that_has_not_answered_for_the_lease_time_is_silent_until_it_does(world: World, roster: Roster) -> None:
     mate = met(world, roster)
-    world.now = TTL.total_seconds()
-    roster.muster()
+    stand_by(world, roster, TTL.total_seconds())
     assert not mate.seen(0.0).silent
     world.now += 0.1
     roster.muster()
@@ -208,8 +224,11 @@ def test_those_of_a_node_that_must_go_are_drained_and_then_retired(world: World,
     assert mate.state == "draining"
 
 
-def test_renderers_of_another_revision_are_drained_and_retired(world: World, roster: Roster) -> None:
-    old = RendererName("farm/a/0/0")
+@pytest.mark.parametrize("name", ["farm/a/0/0", "farm/gone/1/0"])
+def test_renderers_of_another_revision_or_fleet_are_drained_and_retired(
+    world: World, roster: Roster, name: str
+) -> None:
+    old = RendererName(name)
     met(world, roster, renderers=[ONE, old])
     roster.muster()
     assert ("drain", old) in world.take()
@@ -221,7 +240,7 @@ def test_renderers_of_another_revision_are_drained_and_retired(world: World, ros
 
 def test_those_of_another_revision_are_drained_as_soon_as_they_are_known(world: World, roster: Roster) -> None:
     older = RendererName("farm/a/0/0")
-    world.existing = [older, RendererName("farm/ab/1/0")]
+    world.existing = [older]
     roster.muster()
     roster.hear([hello(older)])
     assert [call for call in world.take() if call[0] != "greet"] == [("adopt", older), ("collect", older)]
@@ -234,10 +253,29 @@ def test_one_that_hangs_is_ended_and_one_that_has_yet_to_start_is_not(world: Wor
     met(world, roster)
     world.existing.append(TWO)
     roster.muster()
-    world.now += 5 * TTL.total_seconds()
     world.take()
+    stand_by(world, roster, 4 * TTL.total_seconds() + 1)
+    assert {call for call in world.take() if call[0] == "end"} == {("end", ONE)}
+
+
+def test_a_leader_that_stood_still_takes_nobody_for_silent_that_it_could_not_hear(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    world.now += 9 * TTL.total_seconds()
     roster.muster()
-    assert [call for call in world.take() if call[0] == "end"] == [("end", ONE)]
+    assert not mate.seen(0.0).silent
+    assert "end" not in [call[0] for call in world.take()]
+
+
+def test_rows_that_are_still_in_the_gpu_when_the_drain_time_is_over_are_stopped(world: World, roster: Roster) -> None:
+    met(world, roster)
+    world.going = frozenset({"n"})
+    roster.muster()
+    world.now += 20.0
+    roster.muster()
+    assert "revoke" not in [call[0] for call in world.asked]
+    world.now += 0.1
+    roster.muster()
+    assert world.asked[-1] == ("revoke", ONE, 3, [9])
 
 
 def test_a_drain_is_said_until_it_is_heard(world: World, roster: Roster) -> None:

@@ -1,0 +1,195 @@
+"""A farm for one seed: how large, with which faults, and whether it keeps its promises to the end."""
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+import structlog
+
+from farm.core.ids import TeamId
+from farm.core.oversee import Scale
+from farm.core.records import TeamRow
+from farm.core.scaling import FleetSpec
+from farm.loops.scheduler import Pace
+from farm.store.memory import MemoryStore
+from farm.telemetry import SchedulerMetrics
+from farm.usecases.check_campaign import Terms
+from tests.simulation import library
+from tests.simulation.chaos import Chaos
+from tests.simulation.cluster import Cluster
+from tests.simulation.database import Line, TeamDatabase
+from tests.simulation.depot import Courier, SimulatedDepot
+from tests.simulation.faults import draw
+from tests.simulation.final import check_end
+from tests.simulation.gpu import Physics
+from tests.simulation.kernel import Kernel, Violation
+from tests.simulation.nodes import Node
+from tests.simulation.promises import Promises
+from tests.simulation.scheduling import Process
+from tests.simulation.upkeep import GRACE, LEASE, LINKS, Caretaker
+from tests.simulation.users import User
+
+PATIENCE = 7200.0
+"""Seconds of calm in which everything must end. A quarantine may last long."""
+
+_METRICS = SchedulerMetrics()
+"""One for all: making them costs more than a short run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much happens in a run. Faults stop at 0.6 of its *seconds*."""
+
+    seconds: float = 120.0
+    renders: int = 4000
+    nodes: int = 8
+
+
+SHORT = Size()
+LONG = Size(seconds=400.0, renders=20_000, nodes=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of a seed."""
+
+    seed: int
+    trace: str
+    events: int
+    render_events: int
+    seconds: float  # simulated
+    violation: Violation | None = None
+
+
+class World:
+    def __init__(self, seed: int, size: Size, *, show: Callable[[str], None] | None = None) -> None:
+        self.kernel = kernel = Kernel(seed, show=show)
+        self.size = size
+        rng = kernel.random
+        self.faults = draw(rng, size.seconds * 0.6)
+        fence = random.Random(rng.getrandbits(64))
+        self.store = MemoryStore(clock=kernel.clock, fence=lambda: f"{fence.getrandbits(128):032x}")
+        self.depot = SimulatedDepot()
+        physics = Physics(deadly=rng.choice((0.0, 0.0, 0.0004)), bad=rng.choice((0.0, 0.01)))
+        nodes, fleets = _machines(rng, size.nodes)
+        most = sum(fleet.most for fleet in fleets)
+        self.promises = Promises(kernel, self.store, self.depot, physics, most)
+        self.cluster = Cluster(kernel, nodes, physics, Courier(kernel, self.depot, self.faults), self.promises)
+        self.pace = Pace(
+            scale=Scale(fleets=fleets, drain_seconds=20.0, idle_seconds=60.0),
+            tick=timedelta(seconds=1),
+            lease_ttl=LEASE,
+            leader_ttl=timedelta(seconds=6),
+            link_ttl=LINKS,
+            drain_time=timedelta(seconds=10),
+        )
+        self.users = self._users(rng, tuple(sorted({node.gpu for node in nodes})))
+        self.processes = [self._process(number) for number in range(rng.choice((1, 2, 2)))]
+        self.caretakers = [Caretaker(kernel, process, self.depot, _METRICS) for process in self.processes]
+        self.chaos = Chaos(self)
+        self.promises.compare_teams()
+
+    def _users(self, rng: random.Random, gpus: tuple[str, ...]) -> list[User]:
+        teams = [TeamId(n + 1) for n in range(rng.choice((2, 3, 4)))]
+        terms = Terms(max_renders=100_000, shard_seconds=rng.choice((2.0, 5.0)), currency="EUR")
+        users = []
+        for team in teams:
+            quota = rng.choice((None, None, None, 2))
+            row = TeamRow(team, f"team {team}", 10**6, weight=rng.choice((1.0, 1.0, 2.0, 3.0)), quota=quota)
+            self.store.add_team(row)
+            library.stock(self.store, team)
+            hot = team == teams[0]
+            user = User(
+                self.kernel,
+                team,
+                TeamDatabase(self._line(lambda: None), self.promises),
+                self.promises,
+                terms,
+                renders=int(self.size.renders * (0.6 if hot else 0.4 / (len(teams) - 1))),
+                pause=self.size.seconds / (40 if hot else 12),
+                until=self.size.seconds * 0.75,
+                gpus=gpus,
+            )
+            self.kernel.after(rng.uniform(0, self.size.seconds / 10), user.work)
+            users.append(user)
+        return users
+
+    def _line(self, between: Callable[[], None]) -> Line:
+        return Line(self.kernel, self.store, self.faults, between)
+
+    def _process(self, number: int) -> Process:
+        return Process(
+            number,
+            self.kernel,
+            self.cluster,
+            self.depot,
+            self.faults,
+            self.promises,
+            self._line,
+            self.pace,
+            _METRICS,
+        )
+
+    # the run
+
+    def run(self) -> None:
+        """Raises `Violation`."""
+        self.kernel.run(self.size.seconds * 0.6)
+        self.chaos.heal()
+        self.kernel.run(self.size.seconds)
+        for user in self.users:
+            user.settle_down()
+        self._until_all_has_ended()
+        self.kernel.run(self.kernel.now + 2 * GRACE.total_seconds() + 60)
+        check_end(self)
+
+    def _until_all_has_ended(self) -> None:
+        end = self.kernel.now + PATIENCE
+        while any(user.open_campaigns() for user in self.users):
+            if self.kernel.now > end:
+                left = [row for user in self.users for row in user.open_campaigns()]
+                raise self.promises.broken("alive", f"{len(left)} campaigns have not ended, {left[0]} among them")
+            self.kernel.run(self.kernel.now + 10)
+
+
+def _machines(rng: random.Random, most: int) -> tuple[list[Node], list[FleetSpec]]:
+    """One fleet of one type of GPU, or two; now and then one node more than renderers."""
+    count = rng.randint(max(2, most // 2), most)
+    cut = rng.choice((count, count, count // 2))
+    nodes, fleets = [], []
+    kinds = (("fast", "H100", 1.0), ("slow", "L4", 0.5))
+    for (name, gpu, speed), (lo, hi) in zip(kinds, pairwise((0, cut, count)), strict=True):
+        if lo == hi:
+            continue
+        nodes += [Node(f"node-{n}", name, gpu, speed) for n in range(lo, hi + rng.choice((0, 1)))]
+        prefix = f"farm/{name}/r1/"
+        fleets.append(FleetSpec(name=name, prefix=prefix, least=0, most=hi - lo, off_peak_most=None, gpu=gpu))
+    return [Node(f"node-{n}", node.fleet, node.gpu, node.speed) for n, node in enumerate(nodes)], fleets
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What is logged would only cost time."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def run_seed(seed: int, size: Size = SHORT, *, show: Callable[[str], None] | None = None) -> Ran:
+    random.seed(seed)  # the janitor's jitter comes from there
+    violation = None
+    with _quiet():
+        world = World(seed, size, show=show)
+        try:
+            world.run()
+        except Violation as error:
+            violation = error
+    kernel = world.kernel
+    return Ran(seed, kernel.trace, kernel.events, kernel.render_events, kernel.now, violation)

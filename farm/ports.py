@@ -359,7 +359,7 @@ class SchedulerTx(Protocol):
     def loras(self, team: TeamId, digests: Sequence[str]) -> dict[str, LoraRow]: ...
 
     def pictures(self, team: TeamId, fingerprints: Sequence[str]) -> dict[str, int]:
-        """Picture ids by fingerprint, of those that the team has."""
+        """Picture ids by fingerprint, of those that the team has. They stay until the end of the transaction."""
         ...
 
     def keys_in_use(self, keys: Sequence[str]) -> frozenset[str]:

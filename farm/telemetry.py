@@ -90,7 +90,10 @@ class SchedulerMetrics:
             "farm_queue_gpu_seconds", "GPU seconds that those are expected to take.", ["state"], registry=registry
         )
         self.renderers = Gauge(
-            "farm_renderers", "Renderers by state: starting, idle, busy, draining, quarantined.", ["state"], registry=registry
+            "farm_renderers",
+            "Renderers by state: starting, idle, busy, draining, quarantined.",
+            ["state"],
+            registry=registry,
         )
         self.cache_hits = Counter(
             "farm_cache_hits_total", "Weights that were warm when a shard began.", ["kind"], registry=registry
@@ -139,12 +142,8 @@ class SchedulerMetrics:
             ["kind"],
             registry=registry,
         )
-        self.gpu_seconds = Counter(
-            "farm_charged_gpu_seconds_total", "GPU seconds charged to teams.", registry=registry
-        )
-        self.money = Counter(
-            "farm_charged_money_total", "What those cost, in the farm's currency.", registry=registry
-        )
+        self.gpu_seconds = Counter("farm_charged_gpu_seconds_total", "GPU seconds charged to teams.", registry=registry)
+        self.money = Counter("farm_charged_money_total", "What those cost, in the farm's currency.", registry=registry)
         self.renderers_wanted = Gauge("farm_renderers_wanted", "Renderers that the work asks for.", registry=registry)
         self.teams_waiting = Gauge("farm_teams_waiting", "Teams that have a shard ready.", registry=registry)
         self.late_campaigns = Gauge(

@@ -1,5 +1,7 @@
 """Writes requirements.lock: the exact version of everything that the project, its demo and its tests install.
 
+The group ``bench`` is left out: the peers that the farm is compared with need not be in CI.
+
 The resolver is pip's own (``pip install --dry-run --report``), so that what is locked is what pip would install here.
 Packages that only a GPU build of PyTorch brings along are left out: pip adds them on machines whose PyTorch wants them.
 """
@@ -11,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+NOT_LOCKED = ("bench",)
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 HEADER = """\
 # Made by `make lock` on Python {version}; do not edit. `make setup` installs exactly these.
@@ -21,7 +24,8 @@ HEADER = """\
 def wanted() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *(requirement for extra in extras.values() for requirement in extra)]
+    groups = [extra for name, extra in extras.items() if name not in NOT_LOCKED]
+    return [*project["dependencies"], *(requirement for extra in groups for requirement in extra)]
 
 
 def resolved(requirements: list[str]) -> list[str]:

@@ -14,12 +14,15 @@ from farm.cli.exits import SOME_FAILED, Stop
 from farm.cli.output import Json, err, say, show_json, show_table
 from farm.cli.watch import watch
 from farm.sdk import ApiError, Client
-from schemas.campaign import CampaignDetail, CampaignSpec
+from schemas.campaign import CampaignAmend, CampaignDetail, CampaignMove, CampaignSpec
 from schemas.event import Event
 from schemas.order import ShardOrder
 from schemas.problem import Problem
+from schemas.quote import Quote
 from schemas.report import RenderReport
 from schemas.style import Style, StyleSpec
+from schemas.team import Team
+from schemas.why import Why
 
 
 class Running(Protocol):
@@ -36,7 +39,21 @@ class Running(Protocol):
 
 
 CONTRACTS: dict[str, type[BaseModel]] = {
-    kind.__name__: kind for kind in (CampaignSpec, StyleSpec, Style, ShardOrder, RenderReport, Event, Problem)
+    kind.__name__: kind
+    for kind in (
+        CampaignSpec,
+        CampaignAmend,
+        CampaignMove,
+        Quote,
+        Why,
+        Team,
+        StyleSpec,
+        Style,
+        ShardOrder,
+        RenderReport,
+        Event,
+        Problem,
+    )
 }
 
 SERVICES = ("api", "scheduler")

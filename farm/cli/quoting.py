@@ -13,6 +13,9 @@ ALL = 0.995
 """A share from which on there is no rest to speak of."""
 
 
+_TYPES = {"": "of no known type", "*": "of any type"}
+
+
 def quote_line(quote: Quote) -> str:
     """All of it in one line."""
     parts = [_renders(quote), f"{spans(quote.gpu_seconds)} of GPU time"]
@@ -23,7 +26,7 @@ def quote_line(quote: Quote) -> str:
 
 
 def quote_facts(quote: Quote) -> list[tuple[str, object]]:
-    gpus = ", ".join(f"{name or 'unknown'} {share:.0%}" for name, share in quote.gpus.items())
+    gpus = ", ".join(f"{_TYPES.get(name, name)} {share:.0%}" for name, share in quote.gpus.items())
     return [
         ("renders", _renders(quote)),
         ("GPU time", spans(quote.gpu_seconds)),

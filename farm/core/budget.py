@@ -93,21 +93,18 @@ def judge_budgets(
 
     A campaign that a budget has paused stays so, under the cause that it was paused for, until no cause is left.
     """
-    by_team = {team.team: team for team in teams}
+    of_team = {team.team: _limits(team.budget, team.spent, money_per_second) for team in teams}
     busy: dict[TeamId, float] = {}
     for purse in purses:
         busy[purse.team] = busy.get(purse.team, 0.0) + under_way.get(purse.campaign, 0.0)
     decisions: list[Pause | Resume | Warn | Unwarn] = []
     room: dict[CampaignId, float] = {}
     for purse in purses:
-        team = by_team.get(purse.team)
         own = _limits(purse.budget, purse.spent, money_per_second)
-        teams_own = [] if team is None else _limits(team.budget, team.spent, money_per_second)
         if own:
             room[purse.campaign] = _room(own, under_way.get(purse.campaign, 0.0))
-        decisions += _decide(purse, own, teams_own)
-    team_limits = {team.team: _limits(team.budget, team.spent, money_per_second) for team in teams}
-    team_room = {team: _room(limits, busy.get(team, 0.0)) for team, limits in team_limits.items() if limits}
+        decisions += _decide(purse, own, of_team.get(purse.team, ()))
+    team_room = {team: _room(limits, busy.get(team, 0.0)) for team, limits in of_team.items() if limits}
     return Budgets(tuple(decisions), room, team_room)
 
 

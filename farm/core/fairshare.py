@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from farm.core.ids import Session, TeamId
 
-
-LAG = 3600.0
-"""GPU seconds that a team may be behind or ahead of the others when its turn is reckoned; what it has missed, or had
-alone, beyond that is forgotten. Teams that compete stay far closer together than this."""
+LAG, LEAD = 3600.0, 300.0
+"""GPU seconds that a team may be behind those it waits with, and ahead of them when it begins to wait. What it has
+missed, or has had alone, beyond that is forgotten. Teams that compete stay closer together than this: it takes nothing
+from them, and resting for a moment gains nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,13 @@ def turns(
     on = [share for share in shares if share.backlogged and share.team in waiting]
     front = max(on, key=lambda share: share.vtime, default=None)
     caught_up = [_caught_up(share, front, leased.get(share.team, 0.0)) for share in on]
+    served = [share.vtime + leased.get(share.team, 0.0) / share.weight for share in on]
     found: list[Rejoin | Rest] = [
         Rejoin(after.team, after.vtime) for before, after in zip(on, caught_up, strict=True) if after != before
     ]
     for share in shares:
         if share.team in waiting and not share.backlogged:
-            found.append(Rejoin(share.team, _entry(share, caught_up, front)))
+            found.append(Rejoin(share.team, _entry(share, caught_up, served)))
         elif share.backlogged and share.team not in waiting:
             found.append(Rest(share.team))
     return found
@@ -116,20 +117,16 @@ def _caught_up(share: TeamShare, front: TeamShare | None, leased: float) -> Team
     """
     if front is None:
         return share
-    most = _lag(share, front)
+    most = LAG / min(share.weight, front.weight)  # a team with little weight moves in large steps of virtual time
     behind = front.vtime - share.vtime - leased / share.weight
     return share.at(share.vtime + behind - most / 2) if behind > most else share
 
 
-def _entry(share: TeamShare, on: Sequence[TeamShare], front: TeamShare | None) -> float:
-    """Where a team begins that was idle: not before the least served, and not far behind the foremost either, for
+def _entry(share: TeamShare, on: Sequence[TeamShare], served: Sequence[float]) -> float:
+    """Where a team begins that was idle: not before the least served, and not far behind the most served either, for
     what it had while it was alone was taken from nobody."""
-    if front is None:
+    if not on:
         return share.vtime
     least = min(other.vtime for other in on)
-    return min(max(share.vtime, least), front.vtime + _lag(share, front))
-
-
-def _lag(one: TeamShare, other: TeamShare) -> float:
-    """In virtual time; that of a team with little weight moves in large steps."""
-    return LAG / min(one.weight, other.weight)
+    most = max(served) + LEAD / min(share.weight, *(other.weight for other in on))
+    return min(max(share.vtime, least), most)

@@ -3,7 +3,7 @@
 `oversee` turns what is known of them into decisions, and into the rules that `plan` places by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from farm.core.deadline import Demand, Forecast, forecast
 from farm.core.evidence import Quarantine, Release, Verdict, judge
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, RendererName
-from farm.core.placement import Backlog, Loading, Rules
+from farm.core.placement import Backlog, Loading, Queue, Rules
 from farm.core.plan import Held, Seen
 from farm.core.records import Accusation, LoadCost, Quarantined
 from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, surplus, wanted
@@ -22,6 +22,10 @@ _LEAST_SECONDS = 1e-3
 """Of a shard, however little it is said to take: it takes a renderer."""
 
 Governing = Pause | Resume | Warn | Unwarn | Quarantine | Release
+
+
+Loads = dict[str | None, Load]
+"""What waits, by the type of GPU that it asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Scale:
 @dataclass(frozen=True, slots=True)
 class Overview:
     now: datetime
+    queues: Sequence[Queue]
     purses: Sequence[Purse]
     team_purses: Sequence[TeamPurse]
     backlog: Mapping[tuple[CampaignId, str], Backlog]
@@ -64,18 +69,25 @@ class Oversight:
     off_peak: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    wake: tuple[RendererName, ...]
+    retire: tuple[RendererName, ...]
+    wanted: int
+
+
 def oversee(view: Overview) -> Oversight:
     off_peak = in_window(view.scale.off_peak, view.now)
-    measured = view.speeds
     under_way = _under_way(view.held)
     budgets = judge_budgets(
         view.purses, view.team_purses, under_way=under_way, money_per_second=_money_per_second(view)
     )
     left = _left(view, under_way)
-    times = _forecast(view, left, measured)
     names = frozenset(renderer.name for renderer in view.seen if renderer.session is not None)
     verdict = judge(view.accusations, view.quarantined, names=names, succeeded=view.succeeded, now=view.now)
-    wake, retire, most = _scaled(view, _load(view, left, budgets, off_peak=off_peak), verdict, off_peak=off_peak)
+    times = _forecast(view, left, verdict)
+    loads = _loads(view, left, budgets, _blocked(view, budgets, off_peak=off_peak))
+    scaled = _scaled(view, loads, verdict, off_peak=off_peak)
     return Oversight(
         decisions=(*budgets.decisions, *times.decisions, *verdict.decisions),
         rules=Rules(
@@ -84,13 +96,13 @@ def oversee(view: Overview) -> Oversight:
             team_room=budgets.team_room,
             urgent=times.urgent,
             off_peak=off_peak,
-            speeds={gpu: measured.get(gpu, 1.0) for gpu in sorted({r.gpu for r in view.seen if r.gpu})},
+            speeds={gpu: view.speeds.get(gpu, 1.0) for gpu in sorted({r.gpu for r in view.seen if r.gpu})},
         ),
         verdict=verdict,
         finish=times.finish,
-        wake=wake,
-        retire=retire,
-        wanted=most,
+        wake=scaled.wake,
+        retire=scaled.retire,
+        wanted=scaled.wanted,
         off_peak=off_peak,
     )
 
@@ -125,10 +137,11 @@ def _loading(view: Overview) -> Loading:
     )
 
 
-def _forecast(view: Overview, left: Mapping[CampaignId, float], measured: Mapping[str, float]) -> Forecast:
-    strength = sum(measured.get(renderer.gpu, 1.0) for renderer in view.seen if renderer.session is not None)
+def _forecast(view: Overview, left: Mapping[CampaignId, float], verdict: Verdict) -> Forecast:
+    working = [r for r in view.seen if r.session is not None and r.name not in verdict.closed and not r.draining]
+    strength = sum(view.speeds.get(renderer.gpu, 1.0) for renderer in working)
     most = max(strength, float(sum(fleet.most for fleet in view.scale.fleets)))
-    weights = {share.team: share.weight for share in view.teams} or {}
+    weights = {share.team: share.weight for share in view.teams}
     total = sum(weights.values()) or 1.0
     demands = [Demand(purse, left.get(purse.campaign, 0.0)) for purse in view.purses]
     teams = {purse.team for purse in view.purses}
@@ -140,48 +153,74 @@ def _forecast(view: Overview, left: Mapping[CampaignId, float], measured: Mappin
     )
 
 
-def _load(view: Overview, left: Mapping[CampaignId, float], budgets: Budgets, *, off_peak: bool) -> Load:
-    """What renderers are wanted for: no more than budgets allow, and nothing that waits for other hours."""
+def _blocked(view: Overview, budgets: Budgets, *, off_peak: bool) -> frozenset[CampaignId]:
+    """Campaigns that nobody is woken for: they wait for other hours, or for money."""
     asleep = {purse.campaign for purse in view.purses if purse.off_peak and not off_peak}
     paused = {decision.campaign for decision in budgets.decisions if isinstance(decision, Pause)}
-    seconds = sum(lease.gpu_seconds for lease in view.held)
-    shards = len(view.held)
-    for (campaign, _), backlog in view.backlog.items():
-        room = budgets.room.get(campaign, backlog.seconds)
-        if campaign not in asleep and campaign not in paused and room > 0:
-            seconds += min(max(backlog.seconds, backlog.shards * _LEAST_SECONDS), room)
-            shards += backlog.shards
-    urgent = sum(
-        left.get(purse.campaign, 0.0) / max(1.0, (purse.deadline - view.now).total_seconds())
+    broke = {campaign for campaign, room in budgets.room.items() if room <= 0}
+    return frozenset(asleep | paused | broke)
+
+
+def _loads(
+    view: Overview, left: Mapping[CampaignId, float], budgets: Budgets, blocked: Collection[CampaignId]
+) -> Loads:
+    """What waits, by the type of GPU that it asks for (None: any). No more than budgets allow."""
+    pins = {queue.campaign: queue.gpu for queue in view.queues if queue.gpu is not None}
+    urgent = {
+        purse.campaign: left.get(purse.campaign, 0.0) / max(1.0, (purse.deadline - view.now).total_seconds())
         for purse in view.purses
-        if purse.deadline is not None and purse.campaign not in asleep | paused
-    )
-    return Load(seconds=seconds, shards=shards, deadline_renderers=urgent)
+        if purse.deadline is not None
+    }
+    found: Loads = {None: Load(0.0, 0)}
+    for (campaign, _), backlog in view.backlog.items():
+        if campaign not in blocked:
+            seconds = max(backlog.seconds, backlog.shards * _LEAST_SECONDS)
+            more = Load(min(seconds, budgets.room.get(campaign, seconds)), backlog.shards, urgent.pop(campaign, 0.0))
+            pin = pins.get(campaign)
+            found[pin] = found.get(pin, Load(0.0, 0)).plus(more)
+    return found
 
 
-def _scaled(
-    view: Overview, load: Load, verdict: Verdict, *, off_peak: bool
-) -> tuple[tuple[RendererName, ...], tuple[RendererName, ...], int]:
-    """Renderers to wake, renderers to retire, and how many are wanted in all. The first fleet fills first."""
+def _scaled(view: Overview, loads: Loads, verdict: Verdict, *, off_peak: bool) -> _Scaled:
+    """The first fleet fills first; what asks for a type of GPU counts only where that is, or may be."""
     wake: list[RendererName] = []
     retire: list[RendererName] = []
     all_wanted = 0
+    types = {fleet.name: _gpu_of(fleet, view.seen) for fleet in view.scale.fleets}
+    anywhere = loads[None]
     for fleet in view.scale.fleets:
         mine = [renderer for renderer in view.seen if renderer.name.startswith(fleet.prefix)]
         shut = [renderer for renderer in mine if renderer.name in verdict.closed]
         there = [renderer for renderer in mine if renderer not in shut and not renderer.draining]
-        standing = Standing(present=len(there), quarantined=len(shut))
+        own = _own_load(view, mine)
+        for gpu, pinned in loads.items():
+            if gpu is not None and (gpu == types[fleet.name] or (gpu not in types.values() and not types[fleet.name])):
+                own = own.plus(pinned)
         count = wanted(
             fleet,
-            standing,
-            load,
+            Standing(present=len(there), quarantined=len(shut)),
+            own.plus(anywhere),
             drain_seconds=view.scale.drain_seconds,
             off_peak=off_peak and bool(view.scale.off_peak),
         )
         all_wanted += count
-        load = load.without(count, view.scale.drain_seconds)
+        spare = max(0, count - own.needed(view.scale.drain_seconds))
+        anywhere = anywhere.without(spare, view.scale.drain_seconds)
         names = {renderer.name for renderer in mine}
         missing = (name for n in range(fleet.most) if (name := RendererName(f"{fleet.prefix}{n}")) not in names)
         wake += [name for name, _ in zip(missing, range(count - len(there)), strict=False)]
         retire += surplus(there, wanted=count, idle_seconds=view.scale.idle_seconds)
-    return tuple(wake), tuple(retire), all_wanted
+    return _Scaled(tuple(wake), tuple(retire), all_wanted)
+
+
+def _own_load(view: Overview, mine: Sequence[Seen]) -> Load:
+    """What the renderers of a fleet have already."""
+    sessions = {renderer.session for renderer in mine}
+    leases = [lease for lease in view.held if lease.session in sessions]
+    return Load(sum(max(lease.gpu_seconds, _LEAST_SECONDS) for lease in leases), len(leases))
+
+
+def _gpu_of(fleet: FleetSpec, seen: Sequence[Seen]) -> str | None:
+    """As it is set up, or as its first renderer said."""
+    said = (renderer.gpu for renderer in seen if renderer.name.startswith(fleet.prefix) and renderer.gpu)
+    return fleet.gpu or next(said, None)

@@ -61,10 +61,9 @@ def place(
     *,
     backlog: Mapping[tuple[CampaignId, str], Backlog],
     warm: Mapping[str, int],
-    open_names: frozenset[RendererName],
 ) -> Placement:
-    """Fills free slots. *warm* counts renderers by engine key; *open_names* are all that may get work now."""
-    return _Placing(queues, free, shares, rules, backlog, warm, open_names).run()
+    """Fills slots of *free*, which are all renderers that may get work, full ones too. *warm* counts by engine key."""
+    return _Placing(queues, free, shares, rules, backlog, warm).run()
 
 
 class _Placing:
@@ -76,9 +75,10 @@ class _Placing:
         rules: Rules,
         backlog: Mapping[tuple[CampaignId, str], Backlog],
         warm: Mapping[str, int],
-        open_names: frozenset[RendererName],
     ) -> None:
-        self._shares, self._rules, self._open = shares, rules, open_names
+        self._shares, self._rules = shares, rules
+        gpus = {queue.gpu for queue in queues}
+        self._able = {gpu: frozenset(r.name for r in free if gpu in (None, r.gpu)) for gpu in gpus}
         self._free = {renderer.session: renderer for renderer in free}
         self._warm = dict(warm)
         self._room, self._team_room = dict(rules.room), dict(rules.team_room)
@@ -119,16 +119,17 @@ class _Placing:
     def _turns(self, already: int) -> list[Session]:
         """Who is asked, in which order: idle ones, the fastest first; then those that will soon be through."""
         if already == 0:
-            found = [r for r in self._free.values() if r.held == 0]
+            found = [r for r in self._free.values() if r.held == 0 and not r.reserved]
             return [r.session for r in sorted(found, key=lambda r: (r.probe, -r.speed, r.name))]
-        found = [r for r in self._free.values() if r.held == already and not r.probe and r.left < PREFETCH_SECONDS]
+        found = [r for r in self._free.values() if r.held == already and not (r.probe or r.reserved)]
+        found = [r for r in found if r.left < PREFETCH_SECONDS]
         return [r.session for r in sorted(found, key=lambda r: (r.left, r.name))]
 
     # interactive
 
     def _place_interactive(self) -> None:
         """Each goes to whoever can begin soonest; a renderer has one at a time beside its bulk shards."""
-        room = {r.session for r in self._free.values() if not r.interactive and not r.probe}
+        room = {r.session for r in self._free.values() if not (r.interactive or r.probe or r.reserved)}
         lines = sorted(self._interactive, key=lambda line: (-line.queue.priority, line.queue.position, line.key))
         while room and lines:
             line = min(lines, key=lambda line: self._shares.served(line.queue.team))
@@ -197,10 +198,10 @@ class _Placing:
         queue = line.queue
         if queue.gpu is not None and queue.gpu != renderer.gpu:
             return None
-        head = line.head_for(renderer.name, self._open)
+        head = line.head_for(renderer.name, self._able[queue.gpu])
         if head is None or self._room.get(queue.campaign, inf) <= 0 or self._team_room.get(queue.team, inf) <= 0:
             return None
-        return head
+        return head if not head.alone or renderer.held + renderer.interactive == 0 else None
 
     def _loading(self, renderer: Free, line: Line) -> float:
         return self._rules.loading.seconds(renderer, line.queue.engine_key, line.queue.checkpoint)
@@ -214,7 +215,8 @@ class _Placing:
             if key in room:
                 room[key] -= head.seconds  # type: ignore[index]  # each has keys of its own kind
         self._placed.append(Placed(head.shard, renderer.name, renderer.session))
-        now = replace(renderer, left=renderer.left + head.seconds / renderer.speed + self._loading(renderer, line))
+        left = renderer.left + head.seconds / renderer.speed + self._loading(renderer, line)
+        now = replace(renderer, left=left, reserved=head.alone)
         if queue.lane is Lane.INTERACTIVE:
             now = replace(now, interactive=now.interactive + 1)
         else:

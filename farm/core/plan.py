@@ -44,6 +44,7 @@ class Held:
     campaign: CampaignId
     lane: Lane
     renders: int  # still to do
+    alone: bool = False  # nothing else goes to its renderer, see `Head.alone`
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,7 @@ def _free_one(view: Snapshot, renderer: Seen, session: Session, kept: _Ledger) -
         gpu=renderer.gpu,
         speed=speed,
         interactive=len(mine) - len(bulk),
+        reserved=any(held.alone for held in mine),
         left=sum(held.gpu_seconds for held in mine) / speed,
         probe=renderer.name in view.probing,
     )
@@ -278,8 +280,7 @@ def _place(view: Snapshot, kept: _Ledger, free: Sequence[Free], shifts: Sequence
             shares.lease(held.team, session, held.gpu_seconds)
     for renderer in free:
         warm[renderer.engine_key] = warm.get(renderer.engine_key, 0) + 1
-    names = frozenset(renderer.name for renderer in free)
-    return place(view.queues, free, shares, view.rules, backlog=view.backlog, warm=warm, open_names=names)
+    return place(view.queues, free, shares, view.rules, backlog=view.backlog, warm=warm)
 
 
 def _recalls(view: Snapshot, kept: _Ledger, free: Sequence[Free], placement: Placement) -> list[Revoke]:

@@ -19,6 +19,7 @@ class Head:
     seconds: float  # expected GPU seconds of all its renders, on a GPU of speed 1
     waited: float  # seconds
     avoid: tuple[str, ...] = ()  # names of renderers on which it failed
+    alone: bool = False  # it has lost so many renderers that it travels alone: then the next loss proves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Free:
     speed: float = 1.0  # measured, against the farm's mean
     interactive: int = 0  # interactive shards that it has
     left: float = 0.0  # expected seconds until it has done what it has
+    reserved: bool = False  # for a shard that travels alone: nothing else until that is through
     probe: bool = False  # it comes out of quarantine: one small shard, and no more until that is through
 
 

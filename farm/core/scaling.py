@@ -10,6 +10,13 @@ from typing import Protocol
 from farm.core.errors import BadRequest
 from farm.core.ids import RendererName
 
+_ROUNDING = 1e-6
+"""Of a renderer: what is left when others have taken their part is not exact."""
+
+
+NEARLY = 1.1
+"""So many times as many as there are, and nobody is woken yet: a node takes minutes to come, and the backlog sways."""
+
 
 @dataclass(frozen=True, slots=True)
 class FleetSpec:
@@ -44,8 +51,14 @@ class Load:
         seconds = self.seconds if affordable is None else min(self.seconds, affordable)
         if seconds <= 0 or self.shards <= 0:
             return 0
-        by_time = ceil(seconds / drain_seconds) if drain_seconds > 0 else ceil(self.shards * seconds / self.seconds)
-        return min(max(by_time, ceil(self.deadline_renderers)), self.shards)
+        by_time = seconds / drain_seconds if drain_seconds > 0 else self.shards * seconds / self.seconds
+        renderers = min(max(by_time, self.deadline_renderers), float(self.shards))
+        return max(1, ceil(renderers - _ROUNDING))
+
+    def plus(self, more: "Load") -> "Load":
+        return Load(
+            self.seconds + more.seconds, self.shards + more.shards, self.deadline_renderers + more.deadline_renderers
+        )
 
     def without(self, renderers: int, drain_seconds: float) -> "Load":
         """What is left for other fleets when *renderers* of one take their part."""
@@ -70,11 +83,14 @@ def wanted(
     """How many renderers the fleet should have, quarantined ones not counted.
 
     Enough to be through in *drain_seconds* (0: one for each shard) and to meet the deadlines; never more than shards,
-    since a renderer without one is idle; never more than the fleet may have, quarantined ones counted. *affordable*
-    are GPU seconds that budgets leave: for more than those nobody is woken.
+    since a renderer without one is idle; never more than the fleet may have, quarantined ones counted. *affordable* are
+    GPU seconds that budgets leave: for more than those nobody is woken. Nor is anybody for a tenth more than there are,
+    unless a deadline asks.
     """
     limit = spec.off_peak_most if off_peak and spec.off_peak_most is not None else spec.most
-    needed = load.needed(drain_seconds, affordable)
+    needed, present = load.needed(drain_seconds, affordable), standing.present
+    if drain_seconds > 0 and present < needed <= present * NEARLY and load.deadline_renderers <= present:
+        needed = present
     return max(0, min(max(needed, spec.least), limit - standing.quarantined))
 
 

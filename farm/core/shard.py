@@ -155,6 +155,11 @@ PATIENCE = 3
 """Leases that a shard may lose before it is halved, and one render before it is given up."""
 
 
+def travels_alone(*, lost: int, width: int) -> bool:
+    """Whether it is one render under suspicion: beside another shard its next loss would prove nothing."""
+    return lost >= PATIENCE and width == 1
+
+
 def after_lost_lease(*, lost: int, width: int, patience: int = PATIENCE) -> Requeue | Bisect | Poisoned:
     """What becomes of a shard whose lease ended with its renderer for the *lost*-th time.
 

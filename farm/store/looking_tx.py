@@ -11,6 +11,7 @@ from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, Tea
 from farm.core.placement import Backlog, Head, Queue
 from farm.core.plan import Held
 from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, LoraRow, Quarantined
+from farm.core.shard import travels_alone
 from farm.store import queue_sql, renderer_sql, rows, sql
 from farm.store.statements import LeaderStatements
 from schemas.campaign import ResolvedCampaign
@@ -85,7 +86,10 @@ def _queue(heads: Sequence[Any]) -> Queue:
         lane=Lane(first.lane),
         priority=first.priority,
         position=first.position,
-        heads=tuple(Head(ShardId(row[10]), row[11], row[12], tuple(row[13])) for row in heads),
+        heads=tuple(
+            Head(ShardId(row[10]), row[11], row[12], tuple(row[13]), travels_alone(lost=row[14], width=row[15]))
+            for row in heads
+        ),
         deadline=first.deadline,
         gpu=first.gpu,
         off_peak=first.off_peak,
@@ -108,4 +112,5 @@ def _held(row: Any) -> Held:
         campaign=CampaignId(row.campaign_id),
         lane=Lane(row.lane),
         renders=row.renders,
+        alone=travels_alone(lost=row.lost, width=row.renders),
     )

@@ -10,6 +10,7 @@ from farm.core.ids import CampaignId, TeamId
 from farm.core.plan import Held
 from farm.core.queues import Backlog, Head, Queue
 from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, LoraRow, Quarantined, SpentRow
+from farm.core.shard import travels_alone
 from farm.store import memory_health
 from farm.store.memory_looks import cost_row, load_costs, month_of
 from farm.store.memory_rows import RUNNABLE, Campaign, S, Shard, lane_of
@@ -49,7 +50,8 @@ class Seeing:
             shard = self._state.shards.rows[number]
             if shard.ready_at <= now:
                 waited = (now - shard.ready_at).total_seconds()
-                heads.append(Head(number, shard.seconds * shard.renders, waited, shard.avoid))
+                alone = travels_alone(lost=shard.lost, width=shard.renders)
+                heads.append(Head(number, shard.seconds * shard.renders, waited, shard.avoid, alone))
         return heads
 
     def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
@@ -81,6 +83,7 @@ class Seeing:
             campaign=shard.campaign,
             lane=lane_of(campaign),
             renders=shard.renders,
+            alone=travels_alone(lost=shard.lost, width=shard.renders),
         )
 
     # teams and money

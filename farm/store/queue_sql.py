@@ -20,10 +20,10 @@ WITH RECURSIVE keys AS (
             WHERE s.campaign_id = k.campaign_id AND s.state = 'ready' AND s.engine_key > k.engine_key
             ORDER BY s.engine_key LIMIT 1) AS next)
 SELECT c.team_id, k.campaign_id, k.engine_key, head.checkpoint, {LANE} AS lane, c.priority, c.position, c.deadline,
-       c.gpu, c.off_peak, head.shard_id, head.seconds, head.waited, head.avoid
+       c.gpu, c.off_peak, head.shard_id, head.seconds, head.waited, head.avoid, head.lost, head.renders
   FROM keys k JOIN campaign c USING (campaign_id) CROSS JOIN LATERAL (
-         SELECT s.shard_id, s.checkpoint, (s.seconds * s.renders)::float8 AS seconds, s.place, s.avoid,
-                extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS waited
+         SELECT s.shard_id, s.checkpoint, (s.seconds * s.renders)::float8 AS seconds, s.place, s.avoid, s.lost,
+                s.renders, extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS waited
            FROM shard s
           WHERE s.campaign_id = k.campaign_id AND s.state = 'ready' AND s.engine_key = k.engine_key
             AND s.ready_at <= clock_timestamp()

@@ -68,7 +68,7 @@ SELECT s.shard_id, s.session::text, s.fence::text,
        extract(epoch FROM clock_timestamp() - s.leased_at)::float8 AS age,
        coalesce(r.expires_at < clock_timestamp(), true) AS expired, r.ended_at IS NOT NULL AS ended,
        c.state = 'cancelling' AS cancelled, s.engine_key, s.checkpoint, (s.seconds * s.renders)::float8 AS gpu_seconds,
-       s.team_id, s.campaign_id, {LANE} AS lane, s.renders
+       s.team_id, s.campaign_id, {LANE} AS lane, s.renders, s.lost
   FROM shard s JOIN campaign c USING (campaign_id) LEFT JOIN renderer r ON r.session = s.session
  WHERE s.state = 'leased'
  ORDER BY s.shard_id
@@ -145,9 +145,10 @@ SELECT DISTINCT ON (digest) lora_id, name, digest, key, bytes, base, base_name, 
  WHERE team_id = :team AND digest = ANY(CAST(:digests AS text[])) ORDER BY digest, lora_id
 """)
 
+# Locked as the outcomes that will refer to them would lock them anyway: what is being pruned is not found.
 PICTURES = text("""
 SELECT encode(fingerprint, 'hex'), picture_id FROM picture
- WHERE team_id = :team AND fingerprint = ANY(CAST(:fingerprints AS bytea[]))
+ WHERE team_id = :team AND fingerprint = ANY(CAST(:fingerprints AS bytea[])) FOR KEY SHARE
 """)
 
 KEYS_IN_USE = text("SELECT key FROM picture WHERE key = ANY(CAST(:keys AS text[]))")

@@ -11,6 +11,9 @@ from farm.usecases.resolve import Faults, load_known, renders_in, resolve
 from schemas.campaign import CampaignSpec, CampaignState, ResolvedCampaign
 from schemas.order import Lane
 
+PROOF_RENDERS = 500
+"""Of a proof; as many as may be asked for by number."""
+
 INTERACTIVE_RENDERS = 64
 """The interactive lane goes ahead of everybody: what goes there must be small, or it is a lane no more."""
 
@@ -46,10 +49,22 @@ def check_campaign(tx: TeamTx, spec: CampaignSpec, now: datetime, terms: Terms) 
         faults.add("/lane", "too_many_for_lane", f"{detail} Leave `lane` out.")
     if spec.deadline is not None:
         check_deadline(spec.deadline, now, faults)
+    _check_proof(spec, faults)
     resolved = resolve(spec, load_known(tx, spec), now, faults)
     if faults.count:
         raise refusal(f"{spec.name} cannot be submitted", faults)
     return Checked(resolved, renders, None if parent is None else parent.id)
+
+
+def _check_proof(spec: CampaignSpec, faults: Faults) -> None:
+    """People look at every picture of a proof."""
+    looks = sum(len(b.styles) * len(b.sizes or "1") * len(b.strengths or "1") for b in spec.blocks)
+    if spec.proof is not None and spec.proof.renders is None and looks > PROOF_RENDERS:
+        detail = (
+            f"One of each style, size and strength would be a proof of {looks:,} renders. Say how many there shall be, "
+            f"at most {PROOF_RENDERS}."
+        )
+        faults.add("/proof", "proof_too_large", detail)
 
 
 def check_deadline(deadline: datetime, now: datetime, faults: Faults) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from farm.core import quote as core
 from farm.core.campaign import recipe_of
+from farm.core.costs import ANY
 from farm.core.fingerprint import fingerprint
 from farm.core.ids import CampaignId, TeamId
 from farm.core.matrix import Cell, cell_at, runs
@@ -52,7 +53,7 @@ def wishes_of(spec: CampaignSpec, parent: CampaignId | None) -> Wishes:
 def foretell(tx: TeamTx, checked: Checked, wishes: Wishes, now: datetime, currency: str) -> Quote:
     """From what was measured, what the farm has, and what goes before."""
     view = tx.farm_view()
-    gpus = _gpus(view, wishes.gpu)
+    gpus, cold = _gpus(view, wishes.gpu)
     return core.quote(
         recipes=recipes_of(checked.resolved),
         reused=_reused(tx, checked),
@@ -60,13 +61,14 @@ def foretell(tx: TeamTx, checked: Checked, wishes: Wishes, now: datetime, curren
         load_costs=tx.load_costs(),
         prices=tx.prices(),
         gpus=gpus,
-        most=view.most if gpus or wishes.gpu is None else 0,
+        most=view.most,
         team=core.TeamAhead(weight=tx.team().weight, ahead_seconds=_ahead(tx.queue(), wishes)),
         others=[(weight, seconds) for weight, _, seconds, ours in tx.standing() if not ours],
         deadline=wishes.deadline,
         budget=wishes.budget,
         currency=currency,
         now=now,
+        cold=cold,
     )
 
 
@@ -92,15 +94,18 @@ def _reused(tx: TeamTx, checked: Checked) -> int:
     return at_least(known, len(ordinals), checked.renders)
 
 
-def _gpus(view: FarmView, only: str | None) -> dict[str, int]:
-    """Renderers by type of GPU: those at work, else what the fleets may have, as far as their types are known."""
+def _gpus(view: FarmView, only: str | None) -> tuple[dict[str, int], bool]:
+    """Renderers by type of GPU: those at work; else what the fleets may have, and that they have to be woken first."""
     found: dict[str, int] = {}
     for gpu, state, renderers in view.renderers:
-        if state in _AT_WORK and renderers:
+        if state in _AT_WORK and renderers and only in (None, gpu):
             found[gpu] = found.get(gpu, 0) + renderers
-    for gpu in view.gpus if not found or only not in (None, *found) else ():
-        found.setdefault(gpu, max(1, view.most // len(view.gpus)))
-    return found if only is None else {gpu: renderers for gpu, renderers in found.items() if gpu == only}
+    if found or not view.most:
+        return found, False
+    types = [gpu for gpu in view.gpus if only in (None, gpu)]
+    if not types and only is None:
+        types = [ANY]
+    return {gpu: max(1, view.most // len(types)) for gpu in types}, True
 
 
 def _ahead(queue: Sequence[QueuedCampaign], wishes: Wishes) -> float:

@@ -10,12 +10,12 @@ from datetime import datetime
 from farm.core.campaign import ENDED
 from farm.core.errors import Conflict
 from farm.core.ids import CampaignId, TeamId, mint, show
-from farm.core.records import CampaignRow, NewCampaign
+from farm.core.records import CampaignRow
 from farm.ports import ApiStore, Clock, TeamTx
 from farm.usecases.check_campaign import Checked, Terms, check_room, refusal
 from farm.usecases.quote_campaign import foretell, wishes_of
 from farm.usecases.resolve import Faults
-from farm.usecases.submit_campaign import Submitted, measured_seconds, save, shards_of
+from farm.usecases.submit_campaign import Submitted, drafted, measured_seconds, save, shards_of
 from schemas.campaign import CampaignSpec, CampaignState
 
 
@@ -28,32 +28,16 @@ def retry_failed(
     with store.as_team(team) as tx:
         parent = tx.campaign(campaign)
         _check(tx, parent, terms)
-        spec, resolved = _again(tx.spec(campaign), parent, now), tx.resolved(campaign)
-        checked = Checked(resolved, parent.renders, campaign)
+        spec = _again(tx.spec(campaign), parent, now)
+        # Not resolved again: a style that has moved on since would change every picture, not only those that failed.
+        checked = Checked(tx.resolved(campaign), parent.renders, campaign)
         quote = foretell(tx, checked, wishes_of(spec, campaign), now, terms.currency)
         seconds_of = measured_seconds(tx)
     what = f"retry {show('cmp', campaign)}"
-    new = NewCampaign(
-        id=child,
-        name=parent.name,
-        # The name of what is repeated is part of the key: a key used for submitting means nothing here.
-        submit_key=f"{what} {idempotency_key or child}",
-        submit_hash=hashlib.sha256(what.encode()).hexdigest(),
-        spec=spec,
-        # Not resolved again: a style that has moved on since would change every picture, not only those that failed.
-        resolved=resolved,
-        renders=parent.renders,
-        priority=spec.priority,
-        parent=campaign,
-        deadline=spec.deadline,
-        budget=spec.budget,
-        lane=spec.lane,
-        gpu=spec.gpu,
-        off_peak=spec.off_peak,
-        state=CampaignState.ACTIVE if spec.proof is None else CampaignState.PROOFING,
-        quote=quote,
-    )
-    return save(store, team, new, shards_of(resolved, spec.proof, seconds_of, terms))
+    # The name of what is repeated is part of the key: a key used for submitting means nothing here.
+    submit_key, submit_hash = f"{what} {idempotency_key or child}", hashlib.sha256(what.encode()).hexdigest()
+    new = drafted(child, spec, checked, quote, submit_key=submit_key, submit_hash=submit_hash)
+    return save(store, team, new, shards_of(checked.resolved, spec.proof, seconds_of, terms))
 
 
 def _check(tx: TeamTx, parent: CampaignRow, terms: Terms) -> None:

@@ -11,9 +11,10 @@ from farm.core.quote import seconds_by
 from farm.core.records import CampaignRow, NewCampaign, NewShard
 from farm.core.shard import cut
 from farm.ports import ApiStore, Clock, TeamTx
-from farm.usecases.check_campaign import Terms, check_campaign
+from farm.usecases.check_campaign import Checked, Terms, check_campaign
 from farm.usecases.quote_campaign import foretell, wishes_of
 from schemas.campaign import CampaignSpec, CampaignState, ProofSpec, ResolvedCampaign
+from schemas.quote import Quote
 from schemas.recipe import Recipe
 
 
@@ -38,7 +39,15 @@ def submit_campaign(
         checked = check_campaign(tx, spec, now, terms)
         quote = foretell(tx, checked, wishes_of(spec, checked.parent), now, terms.currency)
         seconds_of = measured_seconds(tx)
-    new = NewCampaign(
+    new = drafted(campaign, spec, checked, quote, submit_key=submit_key, submit_hash=submit_hash)
+    return save(store, team, new, shards_of(checked.resolved, spec.proof, seconds_of, terms))
+
+
+def drafted(
+    campaign: CampaignId, spec: CampaignSpec, checked: Checked, quote: Quote, *, submit_key: str, submit_hash: str
+) -> NewCampaign:
+    """The row of a campaign that is about to be saved."""
+    return NewCampaign(
         id=campaign,
         name=spec.name,
         submit_key=submit_key,
@@ -56,7 +65,6 @@ def submit_campaign(
         state=CampaignState.ACTIVE if spec.proof is None else CampaignState.PROOFING,
         quote=quote,
     )
-    return save(store, team, new, shards_of(checked.resolved, spec.proof, seconds_of, terms))
 
 
 def shards_of(

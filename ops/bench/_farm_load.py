@@ -2,6 +2,7 @@
 whose renders take as long as they like.
 """
 
+import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,6 +58,16 @@ class Demand:
         loads = renderers * CHECKPOINT_SECONDS + self.least_swaps(renderers) * LORA_SECONDS
         longest = max(shard.actual for shard in self.shards)
         return max((work + loads) / renderers, longest + CHECKPOINT_SECONDS + LORA_SECONDS)
+
+    def blind_makespan(self, renderers: int) -> float:
+        """What is left when loads cost nothing but those that cannot be avoided, and nobody knows how long a shard
+        will take: renderers take shards as they come. No scheduler that cannot see ahead should be expected to do
+        better."""
+        loads = CHECKPOINT_SECONDS + self.least_swaps(renderers) / renderers * LORA_SECONDS
+        ends = [loads] * renderers
+        for shard in self.shards:
+            heapq.heappush(ends, heapq.heappop(ends) + shard.actual)
+        return max(ends)
 
 
 Draw = Callable[[random.Random], float]

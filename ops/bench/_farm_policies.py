@@ -14,6 +14,9 @@ from ops.bench._farm_simulation import Farm, Machine
 from schemas.order import Lane
 
 TICK = 0.5
+BACKLOG_EVERY = 2.0
+"""Seconds, as the scheduler has it."""
+
 FEWEST_HEADS = 4
 GPU = "simulated"
 
@@ -62,6 +65,8 @@ class Planned:
     _backlogged: set[int] = field(default_factory=set)
     _lifted: dict[int, float] = field(default_factory=dict)
     _heads: int = FEWEST_HEADS
+    _backlog: dict[tuple[CampaignId, str], Backlog] = field(default_factory=dict)
+    _backlog_at: float = -BACKLOG_EVERY
 
     def __post_init__(self) -> None:
         for shard in self.demand.shards:
@@ -106,13 +111,15 @@ class Planned:
         queues = self._seen_queues(farm)
         return Snapshot(
             queues=queues,
-            backlog={(queue.campaign, queue.engine_key): self._backlog(queue) for queue in queues},
+            backlog=self._seen_backlog(farm.now),
             looked_up=frozenset(self._looked_up),
             held=[lease for machine in farm.machines for lease in _leases(farm, machine)],
             refused=frozenset(),
             seen=[_seen(farm, machine) for machine in farm.machines],
             teams=[
-                TeamShare(team, weight, self._settled(farm, team) + self._lifted.get(team, 0.0), team in self._backlogged)
+                TeamShare(
+                    team, weight, self._settled(farm, team) + self._lifted.get(team, 0.0), team in self._backlogged
+                )
                 for team, weight in self.demand.weights.items()
             ],
             rules=Rules(loading=Loading(checkpoint={GPU: CHECKPOINT_SECONDS}, lora={GPU: LORA_SECONDS})),
@@ -137,9 +144,15 @@ class Planned:
             for (campaign, key), shards in there.items()
         ]
 
-    def _backlog(self, queue: Queue) -> Backlog:
-        shards = self._queues[queue.campaign, queue.engine_key]
-        return Backlog(len(shards), len(shards) * SHARD_RENDERS, sum(shard.expected for _, shard in shards))
+    def _seen_backlog(self, now: float) -> dict[tuple[CampaignId, str], Backlog]:
+        if now >= self._backlog_at + BACKLOG_EVERY:
+            self._backlog_at = now
+            self._backlog = {
+                key: Backlog(len(shards), len(shards) * SHARD_RENDERS, sum(shard.expected for _, shard in shards))
+                for key, shards in self._queues.items()
+                if shards
+            }
+        return self._backlog
 
     def _settled(self, farm: Farm, team: int) -> float:
         """Virtual time of what renderers have reported: they report as they go."""

@@ -36,8 +36,10 @@ class Machine:
 class Policy(Protocol):
     """Who decides. It hands out shards with `Farm.give` and takes back those not begun with `Farm.take_back`."""
 
-    every: float | None
-    """Seconds between two ticks; None: it is asked whenever a renderer has nothing to do."""
+    @property
+    def every(self) -> float | None:
+        """Seconds between two ticks; None: it is asked whenever a renderer has nothing to do."""
+        ...
 
     def tick(self, farm: "Farm") -> None: ...
 
@@ -58,7 +60,7 @@ class Farm:
         self.ready: dict[ShardId, Shard] = {shard.id: shard for shard in demand.shards}
         self.used: dict[TeamId, float] = dict.fromkeys(demand.weights, 0.0)
         self.shares: dict[TeamId, float] | None = None
-        self._left = {team: 0 for team in demand.weights}
+        self._left = dict.fromkeys(demand.weights, 0)
         for shard in demand.shards:
             self._left[self.team(shard)] += 1
         self._ends: list[tuple[float, RendererName, ShardId]] = []

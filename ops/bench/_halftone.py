@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from farm.core.fairshare import Shares
 from farm.core.ids import RendererName, ShardId
-from farm.core.placement import SLOTS, Free, Loading, Placed, Rules, place
+from farm.core.placement import SLOTS, Free, Placed
 from farm.core.settle import ShardRow
 from farm.ports import SchedulerTx
 from farm.usecases.dispatch_shards import take_shards, write_order
@@ -20,9 +19,6 @@ from ops.bench._load import Load, Ran
 from ops.bench._reporters import Reporters
 from ops.bench.queue import Bench, check
 from schemas.report import Collected, RenderReport
-
-_PER_QUEUE = 8
-_RULES = Rules(loading=Loading(checkpoint={}, lora={}))
 
 
 @dataclass(slots=True)
@@ -37,7 +33,6 @@ class Hands:
         return [
             Free(mate.name, mate.session, len(held), "", "", left=sum(held.values()) * no_op.SECONDS_EACH)
             for mate, held in found
-            if len(held) < SLOTS
         ]
 
     @property
@@ -93,11 +88,11 @@ class HalftoneNoOps:
 
     def _claim(self, hands: Hands, reporters: Reporters) -> int:
         """How many renders were handed out."""
-        names = frozenset(mate.name for mate in hands.mates)
         with self.bench.scheduler.as_scheduler(self.bench.leader) as tx:
-            queues = tx.queues(_PER_QUEUE)
-            placed = place(queues, hands.free(), Shares(()), _RULES, backlog={}, warm={}, open_names=names).placed
-            taken = self._ordered(tx, placed) if self.orders else [(p.name, shard, None) for shard, p in tx.take(placed)]
+            placed = no_op.placed(tx, hands.free())
+            taken = (
+                self._ordered(tx, placed) if self.orders else [(p.name, shard, None) for shard, p in tx.take(placed)]
+            )
         for name, shard, fingerprints in taken:
             hands.rows[name][shard.id] = sum(hi - lo for lo, hi in shard.todo)
             reporters.take(name, shard, fingerprints)

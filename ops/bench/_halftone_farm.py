@@ -4,6 +4,7 @@ All of the scheduler's own part is there: leading, looking, planning, leases, or
 reports in JSON, outcomes, events, costs. Not there are Ray, the object store and pictures: the peers have none either.
 """
 
+import logging
 import secrets
 import threading
 import time
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
+
+import structlog
 
 from actors.renderer import Renderer
 from farm.core.campaign import ENDED
@@ -105,6 +108,7 @@ class HalftoneFarm:
     @contextmanager
     def _farm(self, gpus: list[Gpu]) -> Iterator[None]:
         """Renderers up and known to the scheduler, and cold."""
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         names = [RendererName(f"{PREFIX}{number}") for number in range(len(gpus))]
         by_name = dict(zip(names, gpus, strict=True))
         cluster = SimulatedCluster(lambda name: cast("Renderer", Sleeper(name, by_name[name])))

@@ -20,7 +20,7 @@ class Load:
         return len(self.loras)
 
     def least_seconds(self) -> float:
-        """No schedule ends before: all work and one load of each LoRA, spread evenly; every worker loads at least one."""
+        """No schedule ends before: all work and one load of each LoRA, and one of each worker, spread evenly."""
         loads = max(len(set(self.loras)), self.workers)
         return (self.renders * self.seconds + loads * self.switch_seconds) / self.workers
 

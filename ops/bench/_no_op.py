@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from farm.bootstrap.services import SystemClock
+from farm.core.fairshare import Shares
 from farm.core.ids import (
     CheckpointId,
     LoraId,
@@ -20,7 +21,7 @@ from farm.core.ids import (
     mint,
     show_source,
 )
-from farm.core.placement import Free
+from farm.core.placement import Free, Loading, Placed, Rules, place
 from farm.core.records import CampaignRow, CheckpointRow, LoraRow, SourceRow, StyleRow
 from farm.core.settle import ShardRow
 from farm.core.shard import ordinals_of
@@ -46,6 +47,7 @@ STYLES = 10
 SOURCES = 1_000
 PROMPTS = 10
 SHARD_ROWS = 500
+_PER_QUEUE = 8
 TTL = timedelta(hours=1)
 NUMERICS = "NVIDIA H100 80GB HBM3 driver=570.86 cuda=12.8 cudnn=91002 torch=2.13.0 diffusers=0.42.0 dtype=bf16 batch=4"
 GPU = "none"
@@ -70,7 +72,7 @@ def digest(text: str) -> str:
 # the team
 
 
-def furnish(store: PostgresStore, team: TeamId, styles: int = STYLES) -> None:
+def furnish(store: PostgresStore, team: TeamId, styles: int = STYLES, size: str = "128x128") -> None:
     """1,000 sources, a checkpoint, and styles with a LoRA each."""
     now = datetime.now(UTC)
     with store.as_team(team) as tx:
@@ -79,7 +81,7 @@ def furnish(store: PostgresStore, team: TeamId, styles: int = STYLES) -> None:
         )
         for number in range(styles):
             tx.add_lora(_lora(number, now))
-            tx.add_style(_style(number, now))
+            tx.add_style(_style(number, now, size))
         for number in range(SOURCES):
             tx.add_source(SourceRow(digest(f"source {number}"), f"{number}.png", 100_000, 640, 480, "PNG", now))
 
@@ -92,14 +94,14 @@ def _lora(number: int, now: datetime) -> LoraRow:
     )
 
 
-def _style(number: int, now: datetime) -> StyleRow:
+def _style(number: int, now: datetime, size: str) -> StyleRow:
     spec = StyleSpec(
         name=f"style-{number}",
         checkpoint="tiny",
         loras=(StyleLora(lora=f"lora-{number}"),),
         prompt="in the style of a benchmark, {prompt}",
         steps=30,
-        size="128x128",
+        size=size,
     )
     return StyleRow(StyleId(new_id()), spec.name, 0, spec, now)
 
@@ -129,6 +131,12 @@ def submit(
 
 
 # the renderers
+
+
+def placed(tx: SchedulerTx, free: Sequence[Free]) -> list[Placed]:
+    """What the scheduler would give them: one team, no costs learned. *free* are all, full ones too."""
+    rules = Rules(loading=Loading(checkpoint={}, lora={}))
+    return place(tx.queues(_PER_QUEUE), free, Shares(()), rules, backlog={}, warm={}).placed
 
 
 @dataclass(slots=True)

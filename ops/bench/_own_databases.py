@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import uvloop
@@ -38,9 +38,9 @@ class Databases:
         """The database's clock is this machine's."""
         return time.time()
 
-    def rows(self, url: str, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, url: str, query: LiteralString) -> list[tuple[Any, ...]]:
         with psycopg.connect(url) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]  # ours, not a user's
+            return connection.execute(query).fetchall()
 
     def _template(self, peer: str, install: Callable[[str], Coroutine[Any, Any, None]]) -> str:
         if peer not in self._templates:
@@ -57,7 +57,7 @@ class Databases:
             yield connection
 
 
-def waits(url: str, query: str, count: int, submit: Callable[[], None]) -> list[float]:
+def waits(url: str, query: LiteralString, count: int, submit: Callable[[], None]) -> list[float]:
     """Submits one job after another; *query* counts what has an outcome. The clock stops when it counts one more."""
     found: list[float] = []
     with psycopg.connect(url, autocommit=True) as connection:
@@ -70,6 +70,6 @@ def waits(url: str, query: str, count: int, submit: Callable[[], None]) -> list[
     return found[1:]
 
 
-def _count(connection: psycopg.Connection[tuple[Any, ...]], query: str) -> int:
-    row = connection.execute(query).fetchone()  # type: ignore[arg-type]  # ours, not a user's
+def _count(connection: psycopg.Connection[tuple[Any, ...]], query: LiteralString) -> int:
+    row = connection.execute(query).fetchone()
     return 0 if row is None else int(row[0])

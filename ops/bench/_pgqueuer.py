@@ -50,7 +50,9 @@ class PgQueuer:
 
     def run(self, load: Load) -> Ran:
         with self.databases.fresh("pgqueuer", _install) as url:
-            with Crew("ops.bench._pgqueuer", [self._asked(url, load, number) for number in range(self.workers)]) as crew:
+            with Crew(
+                "ops.bench._pgqueuer", [self._asked(url, load, number) for number in range(self.workers)]
+            ) as crew:
                 began = self.databases.now()
                 uvloop.run(_submit(url, load, split=self.split))
                 submitted = self.databases.now()

@@ -101,7 +101,9 @@ def main() -> None:
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, object_store_memory=2**28)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    _run(ray, _tables([[n, 0] for n in range(order["blocks"])], order["blocks"]), order | {"gpu": [0.0, 0.0], "url": ""})
+    _run(
+        ray, _tables([[n, 0] for n in range(order["blocks"])], order["blocks"]), order | {"gpu": [0.0, 0.0], "url": ""}
+    )
     tables = _tables(order["rows"], order["blocks"])
     wait_for_go()
     answer(_run(ray, tables, order))
@@ -110,10 +112,10 @@ def main() -> None:
 
 def _tables(rows: list[list[int]], blocks: int) -> list[Any]:
     """Each becomes a block: cheaper than to let Ray Data cut one table."""
-    import pandas
+    import pandas as pd
 
     cuts = [len(rows) * n // blocks for n in range(blocks + 1)]
-    return [pandas.DataFrame(rows[lo:hi], columns=["ordinal", "lora"]) for lo, hi in pairwise(cuts)]
+    return [pd.DataFrame(rows[lo:hi], columns=["ordinal", "lora"]) for lo, hi in pairwise(cuts)]
 
 
 def _run(ray: Any, tables: list[Any], order: dict[str, Any]) -> dict[str, object]:

@@ -48,11 +48,10 @@ KEPT = {
 }
 
 BETTER = (
-    "Ray Data is faster where nothing must outlive the run: it moves columns of rows between processes and writes "
-    "nothing down.",
-    "PgQueuer and Procrastinate run any Python function, on schedules as well, and a job can be submitted in the "
-    "transaction that also changes the user's own tables.",
-    "PgQueuer and Procrastinate wake a worker by NOTIFY; Halftone's scheduler looks at each tick. See the latencies.",
+    "Ray Data is faster where nothing must outlive the run: it moves columns between processes and writes none down.",
+    "PgQueuer and Procrastinate run any Python function, on schedules as well.",
+    "With them a job can be submitted in the transaction that also changes the user's own tables.",
+    "They wake a worker by NOTIFY; Halftone's scheduler looks at each tick. See the latencies.",
     "All three are libraries: no API, no scheduler, no object store to run.",
 )
 
@@ -87,7 +86,7 @@ def work(quick: bool) -> Load:
 
 
 def ratio(arms: Sequence[Mapping[str, object]], key: str, *, durable: bool) -> float:
-    """Halftone's best against the best peer's; above 1 Halftone is ahead, be it by more a second or by fewer seconds."""
+    """Halftone's best against the best peer's: above 1 it is ahead, by more a second or by fewer seconds."""
     ours = [_number(arm[key]) for arm in arms if arm["system"] == "halftone"]
     peers = [
         _number(arm[key])
@@ -124,7 +123,7 @@ def show(figures: Mapping[str, object], console: Console) -> None:
         )
     console.print(table)
     least = _number(figures["work_least_seconds"])
-    table = Table(title=f"{SECONDS * 1000:g} ms a render, {SWITCH_SECONDS:g} s a LoRA; no schedule needs < {least:.1f} s")
+    table = Table(title=f"{SECONDS * 1000:g} ms a render, {SWITCH_SECONDS:g} s a LoRA; at least {least:.1f} s")
     for heading in ("system", "settings"):
         table.add_column(heading)
     for heading in ("seconds", "from", "to", "LoRA loads", "until the first render"):
@@ -144,11 +143,14 @@ def _spread(key: str) -> tuple[str, str, str]:
 
 def _show_rest(figures: Mapping[str, object], console: Console) -> None:
     latencies: Mapping[str, float] = figures["latency_ms"]  # type: ignore[assignment]
+    durable, same, any_, with_work = (
+        f"{_number(figures[key]):.2f} times"
+        for key in ("no_work_ratio_durable", "no_work_ratio_same_kept", "no_work_ratio_any", "work_ratio")
+    )
     console.print(
-        f"Without work Halftone makes {_number(figures['no_work_ratio_durable']):.2f} times as many renders a second as "
-        f"the best durable peer, {_number(figures['no_work_ratio_same_kept']):.2f} times as many as the best that keeps "
-        f"its results as well, and {_number(figures['no_work_ratio_any']):.2f} times as many as the best of all. "
-        f"With work the best peer takes {_number(figures['work_ratio']):.2f} times as long."
+        f"Without work Halftone makes {durable} as many renders a second as the best durable peer, {same} as many as "
+        f"the best that keeps its results as well, and {any_} as many as the best of all. "
+        f"With work the best peer takes {with_work} as long."
     )
     shown = ", ".join(f"{name} {ms:.0f} ms" for name, ms in latencies.items())
     console.print(f"A lone render, from its submission to its outcome: {shown}.")
@@ -223,7 +225,8 @@ def main() -> None:
     if absent := missing():
         console.print(
             f"The peers are not installed ({', '.join(absent)}), so this benchmark is left out. "
-            "They are a group of their own: pip install -e '.[bench]'"
+            "They are a group of their own: pip install -e '.[bench]'",
+            markup=False,
         )
         return
     machine = hardware()

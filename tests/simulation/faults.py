@@ -45,8 +45,8 @@ NONE = Faults(disasters=())
 
 
 def draw(rng: random.Random, until: float) -> Faults:
-    """Each kind is left out in some runs, so that none hides behind another; one run in ten has none at all."""
-    if rng.random() < 0.1:
+    """Each kind is left out in some runs, so that none hides behind another; one run in seven has none at all."""
+    if rng.random() < 0.15:
         return NONE
     small = {
         name: rng.choice((0.0, most / 4, most))

@@ -33,7 +33,7 @@ from tests.simulation.scheduling import Process
 from tests.simulation.upkeep import GRACE, LEASE, LINKS, Caretaker
 from tests.simulation.users import User
 
-PATIENCE = 7200.0
+PATIENCE = 2400.0
 """Seconds of calm in which everything must end. A quarantine may last long."""
 
 _METRICS = SchedulerMetrics()
@@ -44,7 +44,7 @@ _METRICS = SchedulerMetrics()
 class Size:
     """How much happens in a run. Faults stop at 0.6 of its *seconds*."""
 
-    seconds: float = 120.0
+    seconds: float = 150.0
     renders: int = 4000
     nodes: int = 8
 
@@ -95,7 +95,7 @@ class World:
 
     def _users(self, rng: random.Random, gpus: tuple[str, ...]) -> list[User]:
         teams = [TeamId(n + 1) for n in range(rng.choice((2, 3, 4)))]
-        terms = Terms(max_renders=100_000, shard_seconds=rng.choice((2.0, 5.0)), currency="EUR")
+        terms = Terms(max_renders=100_000, shard_seconds=rng.choice((2.0, 5.0, 10.0)), currency="EUR")
         users = []
         for team in teams:
             quota = rng.choice((None, None, None, 2))

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -77,9 +77,11 @@ class LiveFarm:
 
 
 @contextmanager
-def live_farm(env: Mapping[str, str]) -> Iterator[LiveFarm]:
+def live_farm(settings: Mapping[str, str] | Callable[[EmbeddedFarm], Mapping[str, str]]) -> Iterator[LiveFarm]:
+    """*settings* go to its services; they may depend on the farm's passwords, which are there before it starts."""
     with own_folder() as folder:
         data = folder / "farm"
+        env = settings(EmbeddedFarm(data)) if callable(settings) else settings
         running = bootstrap.up(data, renderers=2, on_step=print, env=env)
         try:
             with Client(running.url, running.key) as client:

@@ -1,6 +1,7 @@
 """A live farm that things are done to, and what must be true of it afterwards."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -8,20 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import psutil
 import psycopg
 
+from farm import bootstrap
+from farm.core.audit import AuditReport, Promise
 from farm.depot.s3 import S3Depot
-from farm.sdk import ApiError
+from farm.embedded import EmbeddedFarm
+from farm.sdk import ApiError, Client
 from tests.support.crash import Crashes
 from tests.support.farm import LiveFarm, live_farm, wait_for_renders
 from tests.support.parts import own_folder
-from tests.support.proxy import HOST
+from tests.support.proxy import HOST, Address, Proxy
 
 LEASE, LEADER = 3.0, 2.0
 PATIENCE = timedelta(seconds=90)
@@ -31,9 +35,13 @@ ENV = {
     "FARM_ENGINE": "fake",
     "FARM_FAKE_SECONDS": "0.15",
     "FARM_ENGINE_BATCH": "2",
-    "FARM_SHARD_SECONDS": "1",
+    "FARM_SHARD_SECONDS": "0.5",
     "FARM_LEASE_TTL": f"PT{LEASE:.0f}S",
     "FARM_LEADER_TTL": f"PT{LEADER:.0f}S",
+    # What nothing refers to is gone half a minute later.
+    "FARM_LINK_TTL": "PT15S",
+    "FARM_GARBAGE_GRACE": "PT19S",
+    "FARM_GARBAGE_EVERY": "PT2S",
 }
 # Ray wants no second node on the loopback address, to which the embedded farm keeps.
 _NODE = """
@@ -52,13 +60,23 @@ class Trial:
 
     farm: LiveFarm
     crashes: Crashes
+    proxies: Mapping[str, Proxy] = field(default_factory=dict)
 
     def begin(self, name: str) -> str:
         """A campaign of which some renders have ended and most have not."""
-        campaign = self.farm.client.submit(self.farm.spec(name, variants=VARIANTS)).id
+        campaign = self.submit(name)
         wait_for_renders(self.farm.client, campaign, 4)
         assert self.farm.client.campaign(campaign).counts.succeeded < TOTAL
         return campaign
+
+    def submit(self, name: str, client: Client | None = None) -> str:
+        spec = self.farm.spec(name, variants=VARIANTS)
+        return (client or self.farm.client).submit(spec, idempotency_key=name.replace(" ", "-")).id
+
+    def hasty_client(self) -> Client:
+        """One that does not wait until the farm is back."""
+        known = json.loads((self.farm.data / "client.json").read_text())
+        return Client(known["url"], known["key"], patience=timedelta(0))
 
     def end(self, campaign: str) -> None:
         """It is done, and everything is as it should be."""
@@ -81,6 +99,16 @@ class Trial:
         depot = self.depot()
         for _, key, sha256 in kept:
             assert hashlib.sha256(depot.get(key)).hexdigest() == sha256
+
+    def audit(self) -> None:
+        """P1 to P5 of every campaign so far; orphans may take their time to go, all else must be right at once."""
+
+        def report() -> AuditReport:
+            return bootstrap.audit(self.farm.data, sample=None, grace=timedelta(0))
+
+        until(lambda: not report().wrong[Promise.P4], "no orphan is left", seconds=90)
+        found = report()
+        assert found.ok, found.findings
 
     def told(self, campaign: str) -> list[int]:
         """The ordinals that events have called settled."""
@@ -234,6 +262,32 @@ def trial(env: Mapping[str, str] | None = None) -> Iterator[Trial]:
         crashes = Crashes(folder)
         with _environment(crashes.env), live_farm({**ENV, **(env or {})}) as farm:
             yield Trial(farm, crashes)
+
+
+@contextmanager
+def trial_behind_proxies() -> Iterator[Trial]:
+    """``scheduler`` and ``api`` stand before PostgreSQL, for the one and the other; ``depot`` before the store."""
+    found: list[EmbeddedFarm] = []
+
+    def target(port: str) -> Callable[[], Address]:
+        return lambda: (HOST, EmbeddedFarm(found[0].data).state.ports[port])
+
+    with ExitStack() as stack:
+        ports = {"scheduler": "postgres", "api": "postgres", "depot": "s3"}
+        proxies = {name: stack.enter_context(Proxy(target(port))) for name, port in ports.items()}
+
+        def settings(farm: EmbeddedFarm) -> dict[str, str]:
+            found.append(farm)
+            secrets = farm.state.secrets
+            urls = {
+                f"FARM_{name.upper()}_DATABASE_URL": f"postgresql://farm_{name}:{secrets[f'farm_{name}']}"
+                f"@{HOST}:{proxies[name].port}/farm"
+                for name in ("scheduler", "api")
+            }
+            return {**ENV, **urls, "FARM_DEPOT_ENDPOINT": f"{HOST}:{proxies['depot'].port}"}
+
+        farm = stack.enter_context(live_farm(settings))
+        yield Trial(farm, Crashes(farm.data.parent), proxies)
 
 
 def until(holds: Callable[[], object], what: str, *, seconds: float = 60) -> None:

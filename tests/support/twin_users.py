@@ -20,7 +20,7 @@ def submit(actor: Actor, a: int, b: int, c: int) -> Any:
     team = TEAMS[a % 2]
     campaign = CampaignId(mint(BEGIN + actor.number * HOUR, c))
     proof, renders = b % 3 == 0, 3 + b
-    parent = actor.any_campaign(c) if c > 4 else None
+    parent = actor.any_campaign(c - 5) if c > 4 else None
     new = NewCampaign(
         id=campaign,
         name="Shoes",

@@ -22,11 +22,11 @@ POINTS = {
     # Leased in the database, not yet offered to the renderer.
     "scheduler.after_claim": ("farm.fleet.ray_fleet", "RayFleet.offer", "before"),
     # Outcomes are written, and their transaction is open.
-    "scheduler.before_commit": ("farm.store.scheduler_tx", "PostgresSchedulerTx.write", "after"),
+    "scheduler.before_commit": ("farm.store.settling_tx", "Settling.write", "after"),
     # Outcomes are committed, and the renderer does not know.
     "scheduler.before_reply": ("farm.loops.mate", "Mate.settled", "before"),
     # The campaign is written, and its transaction is open.
-    "api.before_commit": ("farm.store.team_tx", "PostgresTeamTx.insert_campaign", "after"),
+    "api.before_commit": ("farm.store.campaign_tx", "Campaigns.insert_campaign", "after"),
     # The campaign is committed, and the client does not know.
     "api.before_reply": ("farm.api.campaigns", "submit_campaign", "after"),
     # The shard is in hand, and the scheduler does not know.

@@ -43,11 +43,11 @@ class Scheduler:
         with self.store.as_scheduler(self.leadership) as tx:
             yield tx
 
-    def shows(self, renderers: int = 1, most: int = 2) -> None:
+    def shows(self, renderers: int = 1, most: int = 2, gpus: tuple[str, ...] = (GPU,)) -> None:
         """The farm as its leader sees it."""
+        at_work = tuple((gpu, "idle", renderers) for gpu in gpus if renderers)
         with self.tx() as tx:
-            view = FarmView(at=tx.now(), leading=True, renderers=((GPU, "idle", renderers),), most=most, gpus=(GPU,))
-            tx.show_farm(view)
+            tx.show_farm(FarmView(at=tx.now(), leading=True, renderers=at_work, most=most, gpus=gpus))
 
     def take(self, campaign: str) -> list[ShardRow]:
         """Leases all that is ready of it."""

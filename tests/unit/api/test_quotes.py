@@ -1,5 +1,7 @@
 """What a campaign is foretold to cost, and what is refused before it costs anything."""
 
+import hashlib
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -85,6 +87,26 @@ def test_without_a_renderer_there_is_no_finish_time(http: Http, stocked: list[st
     assert low <= expected <= high
     assert quoted(http, stocked, gpu="A100")["finish_at"] is None, "no GPU of that type"
     assert quoted(http, stocked, gpu=GPU)["finish_at"] is not None
+
+
+def test_a_farm_that_sleeps_takes_longer_and_still_says_when(
+    http: Http, stocked: list[str], scheduler: Scheduler
+) -> None:
+    def wait(**more: Any) -> float:
+        quote = quoted(http, stocked, **more)
+        assert quote["finish_at"] is not None
+        return float(quote["wait_seconds"]["expected"])
+
+    scheduler.shows(renderers=2)
+    awake = wait()
+    for gpus in ((GPU,), ()):
+        scheduler.shows(renderers=0, gpus=gpus)
+        assert wait() > awake, "a renderer has to be woken first"
+    assert quoted(http, stocked, gpu=GPU)["finish_at"] is None, "nobody knows whether there are any"
+    scheduler.shows(renderers=0, gpus=(GPU, "A100"))
+    assert wait(gpu="A100") > awake
+    scheduler.shows(renderers=0, most=0, gpus=())
+    assert quoted(http, stocked)["finish_at"] is None
 
 
 def test_what_goes_before_makes_it_later_and_what_does_not_does_not(
@@ -203,6 +225,17 @@ def test_a_key_that_is_left_out_is_the_same_body_as_its_default(http: Http, stoc
     assert http.post("/v1/campaigns", json=other, headers=key).json()["code"] == "idempotency_key_reused"
 
 
+def test_a_key_of_a_later_release_does_not_change_what_an_earlier_one_has_stored(
+    world: World, http: Http, stocked: list[str]
+) -> None:
+    """So the hash is taken of what was said, not of all that might have been."""
+    spec = spec_of(stocked)
+    campaign = submitted(http, stocked)
+    with world.store.as_team(OURS) as tx:
+        kept = tx.campaign(CampaignId(read("cmp", campaign))).submit_hash
+    assert kept == hashlib.sha256(json.dumps(spec, separators=(",", ":")).encode()).hexdigest()
+
+
 def test_openapi_shows_the_new_routes_with_examples(http: Http) -> None:
     spec = http.get("/openapi.json").json()
     for path, method in (
@@ -223,3 +256,11 @@ def test_the_examples_are_bodies_that_go(http: Http) -> None:
     CampaignAmend.model_validate(examples.AMEND)
     for move in examples.MOVES:
         CampaignMove.model_validate(move)
+
+
+def test_a_proof_of_more_looks_than_people_look_at_must_say_how_many(http: Http, stocked: list[str]) -> None:
+    strengths = [0.2 + n / 100 for n in range(50)]
+    sizes = [f"{64 + 8 * n}x64" for n in range(11)]
+    block = {"strengths": strengths, "sizes": sizes}
+    assert faults(http, stocked, proof={}, block=block) == {"/proof": "proof_too_large"}
+    submitted(http, stocked, proof={"renders": 8}, block=block)

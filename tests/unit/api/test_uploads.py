@@ -138,7 +138,7 @@ def test_a_checkpoint_is_addressed_by_its_files(world: World, http: TestClient) 
     assert http.post("/v1/checkpoints?name=same", content=nested).json()["digest"] == digest
     other = tar_of({**CHECKPOINT, "tokenizer/merges.txt": b"x"})
     assert http.post("/v1/checkpoints?name=tiny", content=other).json()["code"] == "name_taken"
-    assert [row["name"] for row in http.get("/v1/checkpoints").json()["data"]] == ["same", "tiny"]
+    assert [row["name"] for row in http.get("/v1/checkpoints").json()["data"]] == ["tiny", "same"]
 
 
 SINGLE = {

@@ -1,6 +1,5 @@
 """Weighted fair share between teams, by GPU seconds."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.core.fairshare import LAG, Rejoin, Rest, Shares, TeamShare, turns
+from farm.core.fairshare import LAG, LEAD, Rejoin, Rest, Shares, TeamShare, turns
 from farm.core.ids import Session, TeamId
 
 A, B, C = TeamId(1), TeamId(2), TeamId(3)
@@ -48,10 +47,11 @@ def test_a_team_begins_where_the_least_served_of_those_that_wait_stands() -> Non
 
 
 def test_who_has_had_more_than_the_others_keeps_it_within_bounds() -> None:
-    found = turns([team(1, vtime=500.0), team(3, vtime=900.0, backlogged=False)], waiting(1, 3))
-    assert found == [Rejoin(C, 900.0)]
-    found = turns([team(1, vtime=500.0), team(3, vtime=1e6, backlogged=False)], waiting(1, 3))
-    assert found == [Rejoin(C, 500.0 + LAG)], "what it had alone was taken from nobody"
+    found = turns([team(1, vtime=500.0), team(3, vtime=700.0, backlogged=False)], waiting(1, 3))
+    assert found == [Rejoin(C, 700.0)]
+    one = [team(1, vtime=500.0), team(3, vtime=1e6, backlogged=False)]
+    assert turns(one, waiting(1, 3)) == [Rejoin(C, 500.0 + LEAD)], "what it had alone was taken from nobody"
+    assert turns(one, waiting(1, 3), under_way=[(A, 90.0)]) == [Rejoin(C, 590.0 + LEAD)]
 
 
 def test_where_nobody_waits_a_team_begins_where_it_was() -> None:
@@ -135,9 +135,10 @@ class SmallFarm:
     renderers: int
     random: Random
     vtime: dict[TeamId, float] = field(default_factory=dict)
-    used: Counter[TeamId] = field(default_factory=Counter)
+    used: dict[TeamId, float] = field(default_factory=dict)
     backlogged: set[TeamId] = field(default_factory=set)
     leases: list[tuple[float, TeamId, Session, float]] = field(default_factory=list)  # until, team, session, expected
+    used_by: dict[Session, float] = field(default_factory=dict)  # seconds that its shard takes
     now: float = 0.0
 
     def shares(self) -> list[TeamShare]:
@@ -165,7 +166,9 @@ class SmallFarm:
                 continue
             t = min(ready & able, key=lambda t: (shares.served(t), t))
             shares.lease(t, session, 30.0)
-            self.leases.append((self.now + self.random.uniform(5.0, 60.0), t, session, 30.0))
+            taken_for = self.random.uniform(5.0, 60.0)
+            self.used_by[session] = taken_for
+            self.leases.append((self.now + taken_for, t, session, 30.0))
         self._settle()
 
     def _settle(self) -> None:
@@ -175,17 +178,17 @@ class SmallFarm:
             return
         first = min(self.leases)
         self.leases.remove(first)
-        seconds = max(0.0, first[0] - self.now) + 1.0
+        seconds = self.used_by.pop(first[2])
         self.now = first[0]
-        self.used[first[1]] += seconds
+        self.used[first[1]] = self.used.get(first[1], 0.0) + seconds
         self.vtime[first[1]] = self.vtime.get(first[1], 0.0) + seconds / self.weights[first[1]]
 
-    def run(self, ticks: int, ready: frozenset[TeamId], able: frozenset[TeamId] | None = None) -> Counter[TeamId]:
+    def run(self, ticks: int, ready: frozenset[TeamId], able: frozenset[TeamId] | None = None) -> dict[TeamId, float]:
         """GPU seconds that each team was given meanwhile."""
-        before = Counter(self.used)
+        before = dict(self.used)
         for _ in range(ticks):
             self.tick(ready, ready if able is None else able)
-        return self.used - before
+        return {t: self.used.get(t, 0.0) - before.get(t, 0.0) for t in self.weights}
 
 
 weights = st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=2, max_size=4).map(
@@ -193,56 +196,56 @@ weights = st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=2, max_size=4
 )
 
 
-def fairly(given_: Counter[TeamId], weight: dict[TeamId, float], slack: float) -> None:
+def fairly(given_: dict[TeamId, float], weight: dict[TeamId, float], slack: float) -> None:
     each = {t: given_[t] / weight[t] for t in weight}
     for t, other in ((t, other) for t in weight for other in weight if t < other):
         assert abs(each[t] - each[other]) <= slack * (1 / weight[t] + 1 / weight[other]), each
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(weights, st.integers(1, 12), st.integers(0, 2**32))
 def test_teams_that_wait_together_share_by_weight(weight: dict[TeamId, float], renderers: int, seed: int) -> None:
     farm = SmallFarm(weight, renderers, Random(seed))
     fairly(farm.run(400, frozenset(weight)), weight, slack=61.0 * (renderers + 1))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(weights, st.integers(1, 8), st.integers(0, 2**32))
 def test_idleness_earns_no_credit_and_work_done_alone_is_no_debt(
     weight: dict[TeamId, float], renderers: int, seed: int
 ) -> None:
     """After one team worked alone for long, whoever joins shares from then on, but for the bounded rest."""
     farm = SmallFarm(weight, renderers, Random(seed))
-    farm.run(2000, waiting(1))
-    given_ = farm.run(1500, frozenset(weight))
+    farm.run(1000, waiting(1))
+    given_ = farm.run(600, frozenset(weight))
     fairly(given_, weight, slack=61.0 * (renderers + 1))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(weights, st.integers(1, 8), st.integers(0, 2**32))
 def test_who_worked_alone_before_is_not_starved_by_who_comes_first_afterwards(
     weight: dict[TeamId, float], renderers: int, seed: int
 ) -> None:
     farm = SmallFarm(weight, renderers, Random(seed))
-    farm.run(3000, waiting(1))
+    farm.run(1000, waiting(1))
     farm.run(renderers + 2, waiting())  # nobody has anything; then the second comes before the first
     farm.run(10, waiting(2))
-    before = farm.run(3000, waiting(1, 2))
+    before = farm.run(1000, waiting(1, 2))
     assert before[A] > 0
     each = {t: before[t] / weight[t] for t in (A, B)}
     light = min(weight[A], weight[B])
-    assert each[B] - each[A] <= LAG / light + 61.0 * (renderers + 1) * (1 / weight[A] + 1 / weight[B])
+    assert each[B] - each[A] <= LEAD / light + 61.0 * (renderers + 1) * (1 / weight[A] + 1 / weight[B])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(weights, st.integers(1, 8), st.integers(0, 2**32))
 def test_waiting_for_what_the_farm_cannot_give_earns_little(
     weight: dict[TeamId, float], renderers: int, seed: int
 ) -> None:
     farm = SmallFarm(weight, renderers, Random(seed))
     everybody = frozenset(weight)
-    assert farm.run(4000, everybody, able=everybody - {A})[A] == 0
-    after = farm.run(4000, everybody)
+    assert farm.run(1000, everybody, able=everybody - {A})[A] == 0
+    after = farm.run(1000, everybody)
     each = {t: after[t] / weight[t] for t in weight}
     for t in everybody - {A}:
         assert each[A] - each[t] <= LAG / min(weight.values()) + 61.0 * (renderers + 1) * (
@@ -257,4 +260,4 @@ def test_a_newcomer_gets_the_very_next_renderer_of_a_hot_team(renderers: int) ->
     farm.run(500, waiting(1))
     farm.tick(waiting(1, 2), waiting(1, 2))
     farm.tick(waiting(1, 2), waiting(1, 2))
-    assert [t for _, t, _, _ in farm.leases].count(B) >= 1
+    assert B in farm.used or any(t == B for _, t, _, _ in farm.leases)

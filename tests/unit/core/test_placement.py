@@ -53,8 +53,7 @@ def placing(
     backlog: dict[tuple[CampaignId, str], Backlog] | None = None,
 ) -> Placement:
     warm = Counter(renderer.engine_key for renderer in renderers)
-    names = frozenset(renderer.name for renderer in renderers)
-    return place(queues, renderers, shares or Shares([]), rules, backlog=backlog or {}, warm=warm, open_names=names)
+    return place(queues, renderers, shares or Shares([]), rules, backlog=backlog or {}, warm=warm)
 
 
 def pairs(found: Placement) -> list[tuple[int, str]]:
@@ -161,6 +160,11 @@ def test_a_shard_goes_elsewhere_than_where_it_failed_as_long_as_there_is_an_else
     assert pairs(placing([failed], [free("x")])) == [(1, "x")]
 
 
+def test_a_renderer_that_cannot_take_a_shard_at_all_is_no_elsewhere() -> None:
+    failed = queue(head(1, avoid=("x",)), gpu="H100")
+    assert pairs(placing([failed], [free("x", gpu="H100"), free("y", gpu="L4")])) == [(1, "x")]
+
+
 def test_one_that_avoids_a_renderer_does_not_hold_up_those_behind_it() -> None:
     found = placing([queue(head(1, avoid=("x",)), head(2))], [free("x"), free("y", held=SLOTS, left=99.0)])
     assert pairs(found) == [(2, "x")]
@@ -173,6 +177,14 @@ def test_faster_renderers_are_filled_first_and_keep_the_last_shard_from_slow_one
     busy = replace(fast, held=1, left=20.0)  # 20 s and 7.5 s are less than 60 s
     assert placing([queue(1)], [slow, busy], rules=speeds).placed == []
     assert len(placing([queue(1)], [slow, replace(busy, left=70.0)], rules=speeds).placed) == 1
+
+
+def test_a_shard_that_takes_renderers_down_travels_alone() -> None:
+    deadly = queue(head(1, alone=True, seconds=1.0), head(2, seconds=1.0))
+    assert pairs(placing([deadly], [free("x", held=1)])) == []  # one that is not alone there proves nothing
+    assert pairs(placing([deadly], [free("x")])) == [(1, "x")]
+    assert placing([queue(2)], [free("x", held=1, reserved=True)]).placed == []
+    assert placing([queue(2, lane=Lane.INTERACTIVE)], [free("x", held=1, reserved=True)]).placed == []
 
 
 def test_a_probe_gets_one_shard() -> None:
@@ -302,8 +314,9 @@ def test_no_shard_twice_no_slot_twice_no_pin_broken(world: tuple[list[Queue], li
         assert lanes[Lane.BULK] <= SLOTS - renderer.held
         assert lanes[Lane.INTERACTIVE] <= 1 - renderer.interactive
         assert all(line.gpu in (None, renderer.gpu) for line, _ in mine)
-        names = {other.name for other in renderers}
-        assert all(renderer.name not in one.avoid or names <= set(one.avoid) for _, one in mine)
+        for line, one in mine:
+            able = {other.name for other in renderers if line.gpu in (None, other.gpu)}
+            assert renderer.name not in one.avoid or able <= set(one.avoid)
 
 
 @given(worlds())
@@ -313,10 +326,10 @@ def test_no_idle_renderer_is_left_while_something_fits_it(
     queues, renderers, _ = world
     found = placing(queues, renderers)
     taken = {p.shard for p in found.placed}
-    names = {renderer.name for renderer in renderers}
     for renderer in renderers:
         if renderer.name in found.idle and not renderer.interactive:
             for line in queues:
+                names = {other.name for other in renderers if line.gpu in (None, other.gpu)}
                 fits = line.gpu in (None, renderer.gpu) and line.lane is Lane.BULK
                 left = [one for one in line.heads if one.shard not in taken]
                 assert not (fits and any(renderer.name not in one.avoid or names <= set(one.avoid) for one in left))

@@ -56,6 +56,14 @@ def test_a_renderer_in_quarantine_is_replaced_as_far_as_there_is_room() -> None:
     assert want(busy, replace(FLEET, most=1), Standing(0, quarantined=1)) == 0
 
 
+def test_nobody_is_woken_for_a_little_more_work_unless_a_deadline_asks() -> None:
+    large = replace(FLEET, most=100)
+    assert want(Load(300 * 22, 900), large, Standing(20)) == 20
+    assert want(Load(300 * 23, 900), large, Standing(20)) == 23
+    assert want(Load(300 * 22, 900, deadline_renderers=21), large, Standing(20)) == 22
+    assert want(Load(300 * 2, 900), large, Standing(1)) == 2, "in a small farm one more is much"
+
+
 def test_nobody_is_woken_for_what_budgets_do_not_pay() -> None:
     load = Load(3000, 100, deadline_renderers=5)
     assert wanted(FLEET, NONE, load, drain_seconds=300, off_peak=False, affordable=600.0) == 5

@@ -174,7 +174,7 @@ def test_styles_validate(block: Block) -> None:
 def test_other_blocks_can_be_read() -> None:
     for block in blocks():
         match block.language:
-            case "bash" | "yaml" | "mermaid":
+            case "bash" | "yaml" | "mermaid" | "text":
                 pass
             case "json":
                 json.loads(block.text)

@@ -16,14 +16,14 @@ from farm.core.records import TeamRow
 from farm.store.memory import MemoryStore
 from farm.store.memory_check import faults
 from farm.store.memory_table import Table
-from tests.support import twin_leader, twin_users
+from tests.support import twin_leader, twin_reports, twin_users
 from tests.support.memory_farm import MemoryFarm, memory_farm
 from tests.support.store_farm import all_good
 from tests.support.twin_actor import Actor, Step
 from tests.support.twins import memory_side
 
 small = st.integers(0, 7)
-VERBS = (*twin_users.VERBS, *twin_leader.VERBS)
+VERBS = (*twin_users.VERBS, *twin_leader.VERBS, *twin_reports.VERBS)
 MANY = [verb for verb in VERBS for _ in range(4 if verb.__name__ in {"submit", "greet", "take", "report"} else 1)]
 steps = st.builds(Step, st.sampled_from(MANY), small, small, small)
 

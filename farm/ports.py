@@ -243,6 +243,13 @@ class TeamTx(Protocol):
         """What `SchedulerTx.show_farm` said last; before the first time, that nothing is there, since 1970."""
         ...
 
+    def warnings(self, campaign: CampaignId) -> dict[str, str]:
+        """What the newest event of each warning that still stands says, by code, in the order of the warnings.
+
+        A warning whose event was swept away is left out.
+        """
+        ...
+
     def unfinished(self) -> int:
         """Renders of the team without an outcome (ready, held, leased), in campaigns that are not cancelled."""
         ...
@@ -343,7 +350,9 @@ class SchedulerTx(Protocol):
         """Renderers with failed tries in the last *window*, and since their last success. Newest last, then by name.
 
         Tries of the kinds bad_source, bad_weights, bad_picture say nothing of a renderer and are left out; so are those
-        that a quarantine has forgiven. At most the newest 2,000 tries are looked at.
+        of out_of_vram (a small GPU is not broken, and what it is too small for avoids it), and those that a quarantine
+        has forgiven. Of the rest the newest 2,000 are looked at; of these a depot failure is left out when another
+        renderer had one (that is not forgiven) within a minute of it: then the store was to blame.
 
         A render is cleared when it has succeeded under another renderer's name (one that was taken over from an earlier
         campaign has none); shared when another renderer has such a try of it on record, however old. Of a shard that
@@ -510,6 +519,13 @@ class SchedulerStore(Protocol):
     """The database as the scheduler uses it. Every method raises `StoreDown` when it does not answer."""
 
     def ready(self) -> None: ...
+
+    def work_came(self) -> bool:
+        """Whether somebody has submitted, approved, resumed or changed a campaign since the last call.
+
+        Does not wait and does not raise: a notice that is lost costs a tick.
+        """
+        ...
 
     def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
         """Takes the lead with the next epoch when nobody holds it, or the holder's time is over."""

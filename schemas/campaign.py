@@ -184,6 +184,7 @@ class CampaignDetail(Campaign):
     budget: Budget | None = None
     quote: Quote | None = None
     spent: Spent = Spent()
+    warning_details: dict[str, str] = {}  # by code: by how much, and what would help
 
 
 class RenderState(StrEnum):

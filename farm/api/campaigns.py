@@ -136,4 +136,5 @@ def _detail(ctx: Ctx, team: TeamId, campaign: CampaignId) -> CampaignDetail:
     with ctx.store.as_team(team) as tx:
         row, spec = tx.campaign(campaign), tx.spec(campaign)
         found, spent = tx.counts([campaign])[campaign], tx.spent([campaign]).get(campaign, SpentRow())
-    return views.campaign_detail(row, found, spec, spent)
+        warnings = tx.warnings(campaign) if row.warnings else {}
+    return views.campaign_detail(row, found, spec, spent, warnings)

@@ -120,10 +120,15 @@ def campaign(row: CampaignRow, found: CampaignCounts) -> Campaign:
 
 
 def campaign_detail(
-    row: CampaignRow, found: CampaignCounts, spec: CampaignSpec, spent_so_far: SpentRow
+    row: CampaignRow, found: CampaignCounts, spec: CampaignSpec, spent_so_far: SpentRow, warnings: dict[str, str]
 ) -> CampaignDetail:
     return CampaignDetail(
-        **dict(campaign(row, found)), spec=spec, budget=row.budget, quote=row.quote, spent=spent(spent_so_far)
+        **dict(campaign(row, found)),
+        spec=spec,
+        budget=row.budget,
+        quote=row.quote,
+        spent=spent(spent_so_far),
+        warning_details=warnings,
     )
 
 

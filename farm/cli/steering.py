@@ -12,7 +12,7 @@ from farm.cli.showing import Id, cells, facts, show_row
 from farm.cli.submitting import quote_and_send
 from farm.cli.watching import Timeout, Watch, watch_and_show
 from farm.cli.wishes import Deadline, Priority, new_budget
-from farm.cli.words import moment_of
+from farm.cli.words import clock, moment_of
 from farm.sdk import Client
 from schemas.campaign import Budget, CampaignAmend, CampaignMove
 
@@ -132,7 +132,7 @@ def _queue(farm: Client, *, as_json: bool) -> None:
     show_list(
         farm.queue(),
         QUEUE,
-        lambda row: (*cells(row), row.lane.value, row.priority, row.deadline or ""),
+        lambda row: (*cells(row), row.lane.value, row.priority, clock(row.deadline) if row.deadline else ""),
         as_json=as_json,
     )
 

@@ -17,6 +17,9 @@ CLEARED = 2
 SUSPICION = timedelta(minutes=1)
 """For how long after its last failure a renderer is suspected: in this time others try what failed there."""
 
+OUTAGE = timedelta(minutes=1)
+"""Two renderers that could not reach the object store within this time: it is the store that was to blame."""
+
 QUARANTINE = timedelta(minutes=5)
 LONGEST = timedelta(hours=2)
 

@@ -24,10 +24,13 @@ MANY = 100
 """Orphans in a farm of which the database says that it never made a picture."""
 
 
+_PICTURES = tuple(f"/picture.{form}" for form in PictureFormat)
+
+
 def pictures_beside(key: str) -> tuple[str, ...]:
     """The pictures, any of which in use means that the object at *key* belongs to it."""
     folder = key.rpartition("/")[0]
-    return key, *(f"{folder}/picture.{form}" for form in PictureFormat)
+    return key, *[folder + name for name in _PICTURES]
 
 
 def folder_of(picture_key: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from farm.core.ids import CampaignId, Fence, Ordinal, ShardId, TeamId
+from farm.core.ids import CampaignId, Fence, Ordinal, RendererName, ShardId, TeamId
 from farm.core.lease import accepts
 from farm.core.retry import GiveUp, RetryAt, after_failure
 from farm.core.shard import Ranges, contains, minus, ranges_of, size_of
@@ -75,6 +75,7 @@ class FailedTry:
     shard: ShardId
     ordinal: Ordinal | None
     failure: Failure
+    renderer: RendererName | None = None  # who reported it, or was lost with it; None: whoever holds the lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def settle(
         if row.tried is not Tried.HANDED_BACK:
             gpu_seconds += row.seconds.gpu
         if row.tried is Tried.FAILED:
-            failed.append(FailedTry(shard.id, Ordinal(row.ordinal), row.failure or _UNEXPLAINED))
+            failed.append(_failed(shard, row, renderer))
         if (child := _after(row, shard, now, renderer)) is None:
             outcomes.append(_outcome(shard, row, renderer, numerics, per_hour))
         else:
@@ -163,6 +164,10 @@ def _after(row: RowReport, shard: ShardRow, now: datetime, renderer: str) -> _Ag
             return _after_failed(row.failure or _UNEXPLAINED, shard, now, renderer)
         case _:
             assert_never(row.tried)
+
+
+def _failed(shard: ShardRow, row: RowReport, renderer: str) -> FailedTry:
+    return FailedTry(shard.id, Ordinal(row.ordinal), row.failure or _UNEXPLAINED, RendererName(renderer))
 
 
 def _after_failed(failure: Failure, shard: ShardRow, now: datetime, renderer: str) -> _Again | None:

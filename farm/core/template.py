@@ -17,6 +17,8 @@ def names(template: str) -> frozenset[str]:
 
 def fill(template: str, values: Mapping[str, str]) -> str:
     """Each place with its value; what is put in is not looked at again. Raises `KeyError` when one is missing."""
+    if "{" not in template:  # most have none, and this is done for every render
+        return template
     return _PLACE.sub(lambda place: values[place[1]], template)
 
 

@@ -50,13 +50,13 @@ class Looking:
         self._prices: Mapping[str, float] = {}
         self._accusations: Sequence[Accusation] = ()
         self._quarantined: Sequence[Quarantined] = ()
-        self._queues = 1
+        self._queues: int | None = None  # how many there were at the last look
         self._heads = FEWEST_HEADS
 
     def look(self, tx: SchedulerTx, renderers: int) -> Looked:
         slots = SLOTS * max(1, renderers)
-        heads = min(slots + FEWEST_HEADS, max(self._heads, -(-slots // self._queues)))
-        queues = tx.queues(heads)
+        enough = FEWEST_HEADS if self._queues is None else -(-slots // self._queues)
+        queues = tx.queues(min(slots + FEWEST_HEADS, max(self._heads, enough)))
         self._queues = max(1, len(queues))
         self._refresh(tx, queues)
         purses, team_purses = tx.purses()

@@ -37,7 +37,7 @@ from farm.loops.lead import Lead
 from farm.loops.looking import Looked, Looking
 from farm.loops.mate import Mate
 from farm.loops.roster import Roster
-from farm.ports import Depot, Fleet, SchedulerStore, SchedulerTx
+from farm.ports import Depot, Fleet, News, SchedulerStore, SchedulerTx
 from farm.telemetry import SchedulerMetrics
 from farm.usecases.dispatch_shards import Work, look_up_shards, take_shards, write_order
 from farm.usecases.reclaim_shards import reclaim_shards
@@ -50,6 +50,8 @@ _log = structlog.get_logger()
 _CAMPAIGNS_KEPT = 64
 _DEPOT_CHECK = 2.0
 _SHOW_EVERY = 2.0
+_LISTEN = 0.05
+"""Seconds between two looks whether work has come: what a first picture may wait for its scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,7 @@ class Scheduler:
             if self._in_doubt:
                 self._roster.again()
                 self._in_doubt = False
-            left = max(0.0, self._next_tick - self._monotonic())
-            self._settle(self._roster.hear(self._fleet.news(timedelta(seconds=left))))
+            self._settle(self._roster.hear(self._listen()))
             if self._monotonic() >= self._next_tick:
                 self._next_tick = self._monotonic() + self._pace.tick.total_seconds()
                 with self._metrics.tick_seconds.time():
@@ -129,6 +130,13 @@ class Scheduler:
         except LeadershipLost as error:
             _log.warning("leadership_lost", detail=error.detail)
             self._step_down()
+
+    def _listen(self) -> Sequence[News]:
+        """News of the renderers, for a moment at most. The next tick comes at once when people have sent work."""
+        if self._store.work_came():
+            self._next_tick = 0.0
+        left = self._next_tick - self._monotonic()
+        return self._fleet.news(timedelta(seconds=max(0.0, min(left, _LISTEN))))
 
     def trouble(self, error: FarmError) -> None:
         self._metrics.unavailable.labels(error.code).inc()

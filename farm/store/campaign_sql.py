@@ -122,6 +122,17 @@ SELECT event_id, kind, campaign_id, data, at FROM event
 """)
 LAST_EVENT = text("SELECT event_id FROM team WHERE team_id = :team")
 
+WARNINGS = text("""
+SELECT w.code, said.detail
+  FROM campaign c CROSS JOIN LATERAL unnest(c.warnings) WITH ORDINALITY AS w (code, number)
+       CROSS JOIN LATERAL (
+         SELECT e.data ->> 'detail' AS detail FROM event e
+          WHERE e.campaign_id = c.campaign_id AND e.kind = 'campaign.warning' AND e.data ->> 'code' = w.code
+          ORDER BY e.event_id DESC LIMIT 1) AS said
+ WHERE c.team_id = :team AND c.campaign_id = :campaign
+ ORDER BY w.number
+""")
+
 # what was spent, what waits, and why
 
 SPENT = text("""

@@ -19,7 +19,7 @@ from farm.core.records import (
     QueuedCampaign,
 )
 from farm.core.shard import size_of
-from farm.store import campaign_sql, rows
+from farm.store import campaign_sql, rows, sql
 from farm.store.statements import Statements
 from schemas.campaign import CampaignSpec, CampaignState, PausedBy, ResolvedCampaign
 from schemas.event import EventKind
@@ -64,6 +64,7 @@ class Campaigns(TeamStatements):
             self._run(campaign_sql.CANCEL_OPEN, campaign=new.parent)
             events.append((new.parent, EventKind.CAMPAIGN_STATE, {"state": str(CampaignState.CANCELLING)}))
         rows.add_events(self._connection, self._team, events)
+        self._connection.execute(sql.NOTIFY_WORK)
         return rows.campaign(row)
 
     def campaign(self, campaign: CampaignId) -> CampaignRow:
@@ -145,6 +146,9 @@ class Campaigns(TeamStatements):
         found = self._all(campaign_sql.COUNTS, campaigns=list(campaigns))
         return {CampaignId(row[0]): CampaignCounts(*(int(value) for value in row[1:])) for row in found}
 
+    def warnings(self, campaign: CampaignId) -> dict[str, str]:
+        return {row[0]: row[1] for row in self._all(campaign_sql.WARNINGS, campaign=campaign)}
+
     def unfinished(self) -> int:
         row = self._first(campaign_sql.UNFINISHED)
         return 0 if row is None else int(row[0])
@@ -164,6 +168,7 @@ class Campaigns(TeamStatements):
 
     def add_event(self, kind: EventKind, campaign: CampaignId, data: dict[str, object]) -> None:
         rows.add_events(self._connection, self._team, [(campaign, kind, data)])
+        self._connection.execute(sql.NOTIFY_WORK)
 
     def events(self, *, after: int, limit: int, campaign: CampaignId | None = None) -> list[EventRow]:
         found = self._all(campaign_sql.EVENTS, after=after, limit=limit, campaign=campaign)

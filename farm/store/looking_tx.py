@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from farm.core.errors import NotFound
+from farm.core.evidence import OUTAGE
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
 from farm.core.placement import Backlog, Head, Queue
@@ -49,7 +50,7 @@ class Looking(LeaderStatements):
         return [Quarantined(RendererName(row[0]), *row[1:]) for row in self._all(renderer_sql.QUARANTINED)]
 
     def accusations(self, window: timedelta) -> list[Accusation]:
-        found = self._all(renderer_sql.ACCUSATIONS, window=window, most=_MOST_TRIES)
+        found = self._all(renderer_sql.ACCUSATIONS, window=window, most=_MOST_TRIES, outage=OUTAGE)
         return [Accusation(RendererName(row[0]), *row[1:]) for row in found]
 
     def resolved(self, campaign: CampaignId) -> ResolvedCampaign:

@@ -42,6 +42,7 @@ class MemoryStore(Backstage):
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._fresh: set[TeamId] = set()
+        self._told = self._work = False  # the last transaction had events; a team's had since the last look
         self._busy = False
         self.state = State(clock, fence)
         self.down = False
@@ -79,6 +80,7 @@ class MemoryStore(Backstage):
 
     def _commit(self) -> None:
         news = self.state.commit()
+        self._told = bool(news)
         if news:
             self._fresh |= news
             self._news.notify_all()
@@ -88,6 +90,7 @@ class MemoryStore(Backstage):
     def as_team(self, team: TeamId) -> Iterator[MemoryTx]:
         with self.change() as state:
             yield MemoryTx(state, team)
+        self._work = self._work or self._told
 
     def key_owner(self, digest: bytes) -> KeyRow | None:
         self.ready()
@@ -102,6 +105,10 @@ class MemoryStore(Backstage):
             return found
 
     # the scheduler's side
+    def work_came(self) -> bool:
+        came, self._work = self._work, False
+        return came
+
     def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
         with self.change() as state:
             now, leader = state.clock(), state.leaders.rows.get(LEADER)

@@ -1,9 +1,12 @@
 """What stands against renderers, in the store's twin."""
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
+from farm.core.evidence import OUTAGE
 from farm.core.ids import RendererName
 from farm.core.records import Accusation, Quarantined
 from farm.store.memory_rows import Attempt, Health
@@ -12,6 +15,9 @@ from schemas.report import FailureKind
 
 SILENT = frozenset({FailureKind.BAD_SOURCE, FailureKind.BAD_WEIGHTS, FailureKind.BAD_PICTURE})
 """Kinds of failure that say nothing of the renderer."""
+
+_BESIDE = SILENT | {FailureKind.OUT_OF_VRAM}
+"""Kinds that do not accuse one: a GPU that is too small is not broken."""
 
 _MOST_TRIES = 2000
 
@@ -29,15 +35,35 @@ def quarantined(state: State) -> list[Quarantined]:
 
 
 def accusations(state: State, window: timedelta) -> list[Accusation]:
-    since = state.began - window
-    tries = {name: list(_standing(state, name, since)) for name in state.attempts.by_renderer}
-    oldest = heapq.nlargest(_MOST_TRIES, (attempt.id for failed in tries.values() for attempt in failed))[-1:]
-    found = []
-    for name, failed in tries.items():
-        looked_at = [attempt for attempt in failed if attempt.id >= oldest[0]]
-        if looked_at:
-            found.append(_accusation(state, name, looked_at))
+    tries = _newest(state, state.began - window)
+    reports = {(attempt.renderer, attempt.at) for attempt in tries if attempt.kind == FailureKind.DEPOT}
+    storeless = {report for report in reports if _of_store(state, *report)}
+    by_name: dict[RendererName, list[Attempt]] = {}
+    for attempt in tries:
+        of_store = attempt.kind == FailureKind.DEPOT and (attempt.renderer, attempt.at) in storeless
+        if attempt.renderer is not None and not of_store:
+            by_name.setdefault(attempt.renderer, []).append(attempt)
+    found = [_accusation(state, name, failed) for name, failed in by_name.items()]
     return sorted(found, key=lambda accusation: (accusation.last_at, accusation.name))
+
+
+def _newest(state: State, since: datetime) -> list[Attempt]:
+    """Tries that may accuse somebody, the newest first."""
+    standing = (attempt for name in state.attempts.by_renderer for attempt in _standing(state, name, since))
+    return heapq.nlargest(_MOST_TRIES, (attempt for attempt in standing if attempt.kind not in _BESIDE))
+
+
+def _of_store(state: State, name: RendererName | None, at: datetime) -> bool:
+    """Whether another renderer could not reach the object store either, at about that time."""
+    others = (ids for other, ids in state.attempts.by_renderer.items() if other != name)
+    return any(_had_outage(state, ids, at) for ids in others)
+
+
+def _had_outage(state: State, ids: Sequence[int], at: datetime) -> bool:
+    rows = state.attempts.rows
+    first = bisect_left(ids, at - OUTAGE, key=lambda number: rows[number].at)
+    near = takewhile(lambda row: row.at <= at + OUTAGE, (rows[number] for number in ids[first:]))
+    return any(row.kind == FailureKind.DEPOT for row in near)
 
 
 def _standing(state: State, name: RendererName, since: datetime) -> Iterator[Attempt]:
@@ -87,7 +113,7 @@ def _shared(state: State, attempt: Attempt) -> bool:
     else:
         same = state.attempts.by_render.get((attempt.campaign, attempt.ordinal), ())
     others = (state.attempts.rows[number] for number in same)
-    blaming = (other for other in others if not other.forgiven and other.kind not in SILENT)
+    blaming = (other for other in others if not other.forgiven and other.kind not in _BESIDE)
     return any(other.renderer not in (None, attempt.renderer) for other in blaming)
 
 

@@ -108,7 +108,7 @@ def _add_attempt(state: State, failed: FailedTry) -> None:
         shard=shard.id,
         ordinal=failed.ordinal,
         fence=shard.fence,
-        renderer=None if session is None else session.name,
+        renderer=failed.renderer or (None if session is None else session.name),
         kind=str(failed.failure.kind),
         code=failed.failure.code,
         detail=failed.failure.detail,

@@ -1,6 +1,5 @@
 """The database, real: pools, transactions, and errors mapped to ours."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +15,7 @@ from farm.core.ids import Epoch, KeyId, TeamId
 from farm.core.lease import Leadership
 from farm.core.records import KeyRow
 from farm.store import sql, team_sql
+from farm.store.listener import Listener
 from farm.store.scheduler_tx import PostgresSchedulerTx
 from farm.store.team_tx import PostgresTeamTx
 
@@ -71,18 +71,15 @@ class PostgresStore:
     def __init__(self, url: str, *, pool: int = 8) -> None:
         self._url = _url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._engine = connect(url, pool=pool)
-        self._listener: psycopg.Connection[tuple[object, ...]] | None = None
-        self._listening = threading.Lock()
+        self._events, self._work = Listener(self._url, "farm_event"), Listener(self._url, "farm_work")
 
     def ready(self) -> None:
         with store_errors(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        with self._listening:
-            if self._listener is not None:
-                self._listener.close()
-                self._listener = None
+        self._events.close()
+        self._work.close()
         self._engine.dispose()
 
     @contextmanager
@@ -104,21 +101,13 @@ class PostgresStore:
         return None if row is None else KeyRow(KeyId(row[0]), TeamId(row[1]), row[2], row[3])
 
     def wait(self, timeout: timedelta) -> frozenset[TeamId]:
-        """A connection of its own listens; when it breaks, the next call makes another."""
-        with self._listening, store_errors():
-            try:
-                if self._listener is None:
-                    self._listener = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-                    self._listener.execute("LISTEN farm_event")
-                heard = self._listener.notifies(timeout=timeout.total_seconds(), stop_after=1)
-                return frozenset(TeamId(int(notify.payload)) for notify in heard)
-            except psycopg.Error:
-                if self._listener is not None:
-                    self._listener.close()
-                    self._listener = None
-                raise
+        with store_errors():
+            return frozenset(TeamId(int(team)) for team in self._events.wait(timeout))
 
     # the scheduler's side
+
+    def work_came(self) -> bool:
+        return bool(self._work.look())
 
     def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
         with self._begin() as connection:

@@ -48,16 +48,27 @@ ON CONFLICT (name) DO UPDATE SET last_success = excluded.last_success
 _BLAMES = "a.kind NOT IN ('bad_source', 'bad_weights', 'bad_picture')"
 """Those say something of the render alone."""
 
+_ACCUSES = f"{_BLAMES} AND a.kind <> 'out_of_vram'"
+"""A small GPU is not a broken one: what is too big for it avoids it."""
+
 # Of a shard that was lost as a whole nobody knows which render was in the GPU. It is cleared when somebody took it
-# after that (the fence is another), rendered something of it, and it is through.
+# after that (the fence is another), rendered something of it, and it is through. Renderers that had no store at the
+# same time accuse the store. Failures of one report share their time: it is looked up once for all of them.
 ACCUSATIONS = text(f"""
-WITH tries AS (
+WITH newest AS MATERIALIZED (
   SELECT a.attempt_id, a.renderer, a.campaign_id, a.ordinal,
-         CASE WHEN a.ordinal IS NULL THEN a.shard_id END AS shard_id, a.fence, a.code, a.at
+         CASE WHEN a.ordinal IS NULL THEN a.shard_id END AS shard_id, a.fence, a.kind, a.code, a.at
     FROM attempt a LEFT JOIN renderer_health h ON h.name = a.renderer
-   WHERE NOT a.forgiven AND a.at > now() - :window AND a.renderer IS NOT NULL AND {_BLAMES}
+   WHERE NOT a.forgiven AND a.at > now() - :window AND a.renderer IS NOT NULL AND {_ACCUSES}
      AND (h.last_success IS NULL OR a.at > h.last_success)
    ORDER BY a.at DESC, a.attempt_id DESC LIMIT :most),
+storeless AS MATERIALIZED (
+  SELECT renderer, at FROM (SELECT DISTINCT renderer, at FROM newest WHERE kind = 'depot') AS n
+   WHERE EXISTS (SELECT FROM attempt a WHERE NOT a.forgiven AND a.kind = 'depot' AND a.renderer <> n.renderer
+                    AND a.at BETWEEN n.at - :outage AND n.at + :outage)),
+tries AS (
+  SELECT * FROM newest n WHERE kind <> 'depot'
+      OR NOT EXISTS (SELECT FROM storeless s WHERE s.renderer = n.renderer AND s.at = n.at)),
 each AS (
   SELECT renderer, campaign_id, ordinal, shard_id, max(at) AS at, max(attempt_id) AS attempt_id,
          (array_agg(code ORDER BY at DESC, attempt_id DESC))[1] AS code,
@@ -74,7 +85,7 @@ SELECT e.renderer, count(*), count(*) FILTER (WHERE found.cleared), count(*) FIL
                              AND s.fence <> e.fence) END AS cleared,
            CASE WHEN e.ordinal IS NOT NULL
              THEN EXISTS (SELECT FROM attempt a WHERE a.campaign_id = e.campaign_id AND a.ordinal = e.ordinal
-                             AND a.renderer <> e.renderer AND NOT a.forgiven AND {_BLAMES})
+                             AND a.renderer <> e.renderer AND NOT a.forgiven AND {_ACCUSES})
              ELSE EXISTS (SELECT FROM attempt a WHERE a.campaign_id = e.campaign_id AND a.ordinal IS NULL
                              AND a.shard_id = e.shard_id AND a.renderer <> e.renderer AND NOT a.forgiven) END AS shared
   ) AS found

@@ -88,11 +88,14 @@ SELECT s.team_id, s.campaign_id, s.shard_id, s.engine_key, s.checkpoint, s.prior
  ORDER BY g.number
 """)
 
+# A report may come after its lease was put back: the shard has no session then, but the reporter has a name.
 ADD_ATTEMPTS = text("""
 INSERT INTO attempt (team_id, campaign_id, shard_id, ordinal, fence, renderer, kind, code, detail)
-SELECT s.team_id, s.campaign_id, s.shard_id, g.ordinal, s.fence, r.name, g.kind, g.code, g.detail
+SELECT s.team_id, s.campaign_id, s.shard_id, g.ordinal, s.fence, coalesce(g.renderer, r.name), g.kind, g.code,
+       g.detail
   FROM unnest(CAST(:shards AS bigint[]), CAST(:ordinal AS bigint[]), CAST(:kind AS text[]), CAST(:code AS text[]),
-              CAST(:detail AS text[])) WITH ORDINALITY AS g (shard_id, ordinal, kind, code, detail, number)
+              CAST(:detail AS text[]), CAST(:renderer AS text[]))
+         WITH ORDINALITY AS g (shard_id, ordinal, kind, code, detail, renderer, number)
   JOIN shard s USING (shard_id) LEFT JOIN renderer r ON r.session = s.session
  ORDER BY g.number
 """)

@@ -79,6 +79,7 @@ class Settling(LeaderStatements):
                 kind=[str(t.failure.kind) for t in tries],
                 code=[t.failure.code for t in tries],
                 detail=[t.failure.detail for t in tries],
+                renderer=[t.renderer for t in tries],
             )
 
     def _add_children(self, settled: Sequence[Settled]) -> None:

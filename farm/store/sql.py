@@ -131,6 +131,7 @@ SELECT :team, moved.before + g.place, g.campaign_id, g.kind, CAST(g.data AS json
 """)
 
 NOTIFY = text("SELECT pg_notify('farm_event', :team)")
+NOTIFY_WORK = text("NOTIFY farm_work")  # people have sent work, or changed what may be worked on
 
 RESOLVED = text("SELECT resolved FROM campaign WHERE campaign_id = :campaign")
 

@@ -56,7 +56,7 @@ def _lose(tx: SchedulerTx, shard: ShardRow, name: RendererName | None, counts: R
             tx.write([_bisected(shard, lost, name, tx.now() + after_lost(lost))])
         case Poisoned():
             counts.poisoned += 1
-            tx.write([_poisoned(tx, shard, lost)])
+            tx.write([_poisoned(tx, shard, lost, name)])
         case other:
             assert_never(other)
 
@@ -81,10 +81,10 @@ def _bisected(shard: ShardRow, lost: int, name: RendererName | None, ready_at: d
     failure = Failure(
         kind=FailureKind.RENDERER_DIED, code="renderer_died", detail="The renderer ended while it had the shard."
     )
-    return Settled(shard, todo=(), children=children, failed_tries=(FailedTry(shard.id, None, failure),))
+    return Settled(shard, todo=(), children=children, failed_tries=(FailedTry(shard.id, None, failure, name),))
 
 
-def _poisoned(tx: SchedulerTx, shard: ShardRow, lost: int) -> Settled:
+def _poisoned(tx: SchedulerTx, shard: ShardRow, lost: int, name: RendererName | None) -> Settled:
     failure = Failure(
         kind=FailureKind.RENDERER_DIED,
         code="renderer_died",
@@ -99,5 +99,5 @@ def _poisoned(tx: SchedulerTx, shard: ShardRow, lost: int) -> Settled:
             NewOutcome(shard.team, shard.campaign, Ordinal(o), fingerprints[o], tries, failure=failure)
             for o in ordinals_of(shard.todo)
         ),
-        failed_tries=tuple(FailedTry(shard.id, Ordinal(o), failure) for o in ordinals_of(shard.todo)),
+        failed_tries=tuple(FailedTry(shard.id, Ordinal(o), failure, name) for o in ordinals_of(shard.todo)),
     )

@@ -57,6 +57,7 @@ ALTER TABLE outcome ADD money real NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD forgiven boolean NOT NULL DEFAULT false;  -- a quarantine took the blame
 CREATE INDEX attempt_recent ON attempt (at) WHERE NOT forgiven;
 CREATE INDEX attempt_renderer ON attempt (renderer, at) WHERE NOT forgiven;
+CREATE INDEX event_warning ON event (campaign_id, event_id) WHERE kind = 'campaign.warning';
 
 -- What was spent, a row for each campaign and month: the team's month is a sum over few rows.
 CREATE TABLE spend (
@@ -137,7 +138,7 @@ REVOKE UPDATE (ready_at) ON shard FROM farm_api;
 REVOKE UPDATE (key) ON picture FROM farm_scheduler;
 REVOKE DELETE ON outcome, event, attempt FROM farm_scheduler;
 DROP TABLE tombstone, farm_view, renderer_health, price, load_cost, render_cost, spend;
-DROP INDEX attempt_recent, attempt_renderer;
+DROP INDEX attempt_recent, attempt_renderer, event_warning;
 ALTER TABLE attempt DROP forgiven;
 ALTER TABLE outcome DROP money;
 DROP INDEX shard_aside, shard_queue;

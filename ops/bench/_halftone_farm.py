@@ -46,8 +46,11 @@ class LinksOnly(S3Depot):
 
 @dataclass(frozen=True, slots=True)
 class HalftoneFarm:
+    """Both are settings of a farm: how long a shard is, and how long a tick."""
+
     bench: Bench
     shard_seconds: float
+    tick: float = 0.5
 
     @property
     def system(self) -> str:
@@ -55,7 +58,7 @@ class HalftoneFarm:
 
     @property
     def settings(self) -> str:
-        return f"shards of {self.shard_seconds:g} s"
+        return f"shards of {self.shard_seconds:g} s, ticks of {self.tick:g} s"
 
     def run(self, load: Load) -> Ran:
         gpus = [Gpu(load.seconds, load.switch_seconds) for _ in range(load.workers)]
@@ -113,7 +116,7 @@ class HalftoneFarm:
         by_name = dict(zip(names, gpus, strict=True))
         cluster = SimulatedCluster(lambda name: cast("Renderer", Sleeper(name, by_name[name])))
         store = PostgresStore(self.bench.server.url("farm_scheduler"), pool=2)
-        scheduler = _scheduler(store, cluster, len(gpus))
+        scheduler = _scheduler(store, cluster, len(gpus), timedelta(seconds=self.tick))
         stopping = threading.Event()
         thread = threading.Thread(target=_loop, args=(scheduler, stopping), daemon=True)
         for name in names:
@@ -144,7 +147,7 @@ def _loop(scheduler: Scheduler, stopping: threading.Event) -> None:
     scheduler.stop()
 
 
-def _scheduler(store: PostgresStore, cluster: SimulatedCluster, renderers: int) -> Scheduler:
+def _scheduler(store: PostgresStore, cluster: SimulatedCluster, renderers: int, tick: timedelta) -> Scheduler:
     fleet = FleetSpec(name="bench", prefix=PREFIX, least=renderers, most=renderers)
     hour = timedelta(hours=1)
     return Scheduler(
@@ -161,7 +164,7 @@ def _scheduler(store: PostgresStore, cluster: SimulatedCluster, renderers: int) 
         ),
         pace=Pace(
             scale=Scale(fleets=(fleet,), drain_seconds=60.0, idle_seconds=3600.0),
-            tick=timedelta(milliseconds=500),
+            tick=tick,
             lease_ttl=timedelta(seconds=30),
             leader_ttl=timedelta(seconds=15),
             link_ttl=hour,

@@ -33,7 +33,7 @@ def no_work(bench: Bench, databases: Databases, *, quick: bool) -> list[Pair]:
 
 def with_work(bench: Bench, databases: Databases) -> list[Arm]:
     return [
-        HalftoneFarm(bench, 1.0),
+        HalftoneFarm(bench, 0.5, tick=0.1),
         PgQueuer(databases, 5, GPUS, split=True),
         PgQueuer(databases, 5, GPUS, split=True, help=True),
         Procrastinate(databases, 2, GPUS, split=True),
@@ -57,7 +57,7 @@ def all_no_work(bench: Bench, databases: Databases, *, quick: bool) -> list[Pair
 
 
 def all_with_work(bench: Bench, databases: Databases) -> Sequence[Arm]:
-    found: list[Arm] = [HalftoneFarm(bench, seconds) for seconds in (0.5, 1.0, 2.0, 4.0)]
+    found: list[Arm] = [HalftoneFarm(bench, *each) for each in product((0.5, 1.0, 2.0, 4.0), (0.1, 0.5))]
     for batch, (split, others) in product((2, 5, 10), ((False, False), (True, False), (True, True))):
         found.append(PgQueuer(databases, batch, GPUS, split=split, help=others))
     for concurrency, (split, others) in product((1, 2), ((False, False), (True, False), (True, True))):
@@ -69,6 +69,7 @@ def all_with_work(bench: Bench, databases: Databases) -> Sequence[Arm]:
 def latencies(bench: Bench, databases: Databases, count: int) -> dict[str, list[float]]:
     return {
         "halftone": HalftoneFarm(bench, 30.0).latencies(count),
+        "halftone, ticks of 0.1 s": HalftoneFarm(bench, 30.0, tick=0.1).latencies(count),
         "pgqueuer": PgQueuer(databases, 1, 1).latencies(count),
         "procrastinate": Procrastinate(databases, 1, 1).latencies(count),
     }

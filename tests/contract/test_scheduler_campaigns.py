@@ -1,5 +1,6 @@
 """What `SchedulerTx` promises about proofs, queues, shares, charges and budgets."""
 
+import time
 from datetime import timedelta
 
 from farm.core.budget import Purse, TeamPurse
@@ -313,3 +314,25 @@ def test_renders_of_one_report_that_fail_and_succeed_cost_what_they_took(farm: F
     (shard,) = farm.take(farm.greet())
     tally = farm.settle(shard, [good(shard, 0), bad(1, FailureKind.BAD_SOURCE)])
     assert (tally.gpu_seconds, tally.money) == (4.0, 4.0)
+
+
+def heard(farm: Farm) -> bool:
+    """PostgreSQL passes a notice on after the commit, in its own time."""
+    deadline = time.monotonic() + 10
+    while not (came := farm.store.work_came()) and time.monotonic() < deadline:
+        pass
+    return came
+
+
+def test_the_scheduler_hears_when_people_send_or_change_work_and_not_of_its_own_doing(farm: Farm) -> None:
+    farm.store.work_came()  # it listens from its first look on
+    campaign = farm.submit()
+    assert heard(farm)
+    farm.move(campaign, CampaignState.ACTIVE, CampaignState.PAUSED)
+    assert heard(farm)
+    farm.move(campaign, CampaignState.PAUSED, CampaignState.ACTIVE)
+    assert heard(farm)
+    (shard, *_) = farm.take(farm.greet())
+    farm.settle(shard, all_good(shard))
+    farm.counts(campaign)
+    assert not farm.store.work_came()

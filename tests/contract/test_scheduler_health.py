@@ -30,7 +30,7 @@ def test_each_render_that_failed_somewhere_counts_once(farm: Farm) -> None:
     farm.submit(1, renders=4, width=4)
     farm.submit(2, renders=2, width=2)
     first, second = farm.take(farm.greet())
-    farm.settle(first, [bad(0, FailureKind.ENGINE), bad(1, FailureKind.OUT_OF_VRAM), bad(2, FailureKind.BAD_SOURCE)])
+    farm.settle(first, [bad(0, FailureKind.ENGINE), bad(1, FailureKind.ENGINE), bad(2, FailureKind.BAD_SOURCE)])
     farm.settle(second, [bad(0, FailureKind.DEPOT), bad(1, FailureKind.BAD_WEIGHTS)])
     for shard in again(farm, RENDERER):
         farm.settle(shard, [bad(ordinal, FailureKind.ENGINE) for lo, hi in shard.todo for ordinal in range(lo, hi)])
@@ -49,6 +49,58 @@ def test_what_succeeds_elsewhere_is_cleared_and_what_fails_elsewhere_is_shared(f
     found = accusations(farm)
     assert (found[RENDERER].failed, found[RENDERER].cleared, found[RENDERER].shared) == (3, 1, 1)
     assert (found[OTHER].failed, found[OTHER].cleared, found[OTHER].shared) == (1, 0, 1)
+
+
+def test_a_gpu_that_is_too_small_is_not_accused(farm: Farm) -> None:
+    farm.submit(renders=2, width=2)
+    (shard,) = farm.take(farm.greet())
+    farm.settle(shard, [bad(0, FailureKind.OUT_OF_VRAM), bad(1, FailureKind.OUT_OF_VRAM)])
+    assert accusations(farm) == {}
+    (shard,) = again(farm, OTHER)
+    farm.settle(shard, [bad(0, FailureKind.ENGINE)], OTHER)
+    found = accusations(farm)
+    assert (list(found), found[OTHER].shared) == ([OTHER], 0), "nor is it shared by who is too small for it"
+
+
+def test_renderers_that_have_no_store_at_the_same_time_are_not_accused(farm: Farm) -> None:
+    farm.submit(renders=3, width=1)
+    first, second, third = farm.take(farm.greet())
+    farm.settle(first, [bad(0, FailureKind.DEPOT)])
+    farm.settle(second, [bad(1, FailureKind.DEPOT)])
+    assert accusations(farm)[RENDERER].failed == 2, "one renderer alone has no store: its network may be broken"
+    farm.later(seconds=50)
+    farm.settle(third, [bad(2, FailureKind.DEPOT)], OTHER)
+    assert accusations(farm) == {}
+
+
+def test_renderers_that_have_no_store_one_after_the_other_are_accused(farm: Farm) -> None:
+    farm.submit(renders=3, width=1)
+    first, second, third = farm.take(farm.greet())
+    farm.settle(first, [bad(0, FailureKind.DEPOT)])
+    farm.settle(third, [bad(2, FailureKind.ENGINE)], OTHER)
+    farm.later(seconds=70)
+    farm.settle(second, [bad(1, FailureKind.DEPOT)], OTHER)
+    found = accusations(farm)
+    assert {name: accused.failed for name, accused in found.items()} == {RENDERER: 1, OTHER: 2}
+
+
+def test_what_a_quarantine_has_forgiven_does_not_blame_the_store(farm: Farm) -> None:
+    farm.submit(renders=2, width=1)
+    first, second = farm.take(farm.greet())
+    farm.settle(first, [bad(0, FailureKind.DEPOT)])
+    with farm.leading() as tx:
+        tx.quarantine(RENDERER, why="Its network is broken.", lasts=MINUTES)
+    farm.settle(second, [bad(1, FailureKind.DEPOT)], OTHER)
+    assert list(accusations(farm)) == [OTHER]
+
+
+def test_a_failure_after_its_lease_was_put_back_accuses_who_reported_it(farm: Farm) -> None:
+    farm.submit(renders=1, width=1)
+    (shard,) = farm.take(farm.greet())
+    with farm.leading() as tx:
+        tx.put_back(shard, lost=0, delay=timedelta(0))
+    farm.settle(shard, [bad(0, FailureKind.ENGINE)])
+    assert {name: accused.failed for name, accused in accusations(farm).items()} == {RENDERER: 1}
 
 
 def test_a_success_forgets_what_stood_against_a_renderer(farm: Farm) -> None:

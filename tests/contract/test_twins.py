@@ -36,7 +36,7 @@ def traces(draw: st.DrawFn) -> list[Step]:
     return [step for parts in (OPENING, *scenes) for step in steps_of(parts, lambda: draw(st.integers(0, 7)))]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trace=traces())
 def test_both_do_the_same(stores: Stores, trace: list[Step]) -> None:
     api, scheduler, database = stores

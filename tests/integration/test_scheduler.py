@@ -482,7 +482,7 @@ def test_a_database_that_fails_at_every_place_loses_nothing(farm: Farm) -> None:
     drive(scheduler, lambda: farm.state(campaign) == CampaignState.DONE)
     farm.check_every_picture(campaign, 36)
     assert {"_introduced", "_tick", "_look_up", "_dispatch", "_settle_batch", "_act", "_show"} <= flaky.opened.keys()
-    assert min(flaky.opened[place] for place in ("_tick", "_look_up", "_dispatch", "_settle")) > 3
+    assert min(flaky.opened[place] for place in ("_tick", "_look_up", "_dispatch", "_settle_batch")) > 3
     assert farm.query("SELECT max(lost), max(tries) FROM shard") == [(0, 0)], "nobody is to blame"
     assert len(list(farm.depot.list("outputs/"))) == 3 * 36
 

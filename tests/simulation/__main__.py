@@ -1,7 +1,7 @@
 """Runs seeds over all cores, and prints those that break a promise.
 
-    python -m tests.simulation --seeds 10000
-    python -m tests.simulation --seeds 1 --from 4711 -v
+python -m tests.simulation --seeds 10000
+python -m tests.simulation --seeds 1 --from 4711 -v
 """
 
 import argparse

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from farm.core import oversee as overseeing
 from farm.core import plan as planning
 from farm.core import settle as settling
-from farm.core.fairshare import Rejoin, Shares
+from farm.core.fairshare import Shares
 from farm.core.oversee import Oversight
 from farm.core.queues import Head, Line
 from farm.core.retry import RetryAt
@@ -37,6 +38,10 @@ class Bug:
     plant: Callable[[Put], None]
     checks: tuple[str, ...]
     within: int = 20
+
+    @property
+    def seeds(self) -> range:
+        return range(self.within)
 
 
 def _no_fence(put: Put) -> None:
@@ -65,15 +70,6 @@ def _no_dedupe(put: Put) -> None:
 
 def _unfair(put: Put) -> None:
     put(Shares, "served", lambda self, team: float(team))
-
-
-def _rejoins_last(put: Put) -> None:
-    turns = planning.turns
-
-    def late(*what: Any, **more: Any) -> list[Any]:
-        return [replace(one, vtime=1e9) if isinstance(one, Rejoin) else one for one in turns(*what, **more)]
-
-    put(planning, "turns", late)
 
 
 def _charged_twice(put: Put) -> None:
@@ -120,7 +116,7 @@ def _put_back_loses(put: Put) -> None:
 def _takes_the_cancelled(put: Put) -> None:
     for module in (memory_scheduler, memory_farm):
         put(module, "RUNNABLE", tuple(CampaignState))
-    put(memory_campaigns.Campaigning, "_become", lambda *_: None)
+    put(memory_campaigns.Campaigning, "_become", lambda *_, **__: None)
     put(MemorySchedulerTx, "finish_campaigns", lambda _: 0)
 
 
@@ -168,7 +164,7 @@ def _key_forgotten(put: Put) -> None:
 
 
 def _quarantine_ignored(put: Put) -> None:
-    oversee = looping.oversee
+    oversee = overseeing.oversee
 
     def lenient(view: Any) -> Oversight:
         found = oversee(view)
@@ -178,7 +174,7 @@ def _quarantine_ignored(put: Put) -> None:
 
 
 def _nobody_quarantined(put: Put) -> None:
-    oversee = looping.oversee
+    oversee = overseeing.oversee
 
     def blind(view: Any) -> Oversight:
         return oversee(replace(view, accusations=(), quarantined=()))
@@ -191,7 +187,7 @@ def _no_drain(put: Put) -> None:
 
 
 def _gives_up_at_once(put: Put) -> None:
-    put(reclaim_shards, "after_lost_lease", lambda *, lost, width: Poisoned())
+    put(reclaim_shards, "after_lost_lease", lambda **_: Poisoned())
 
 
 def _never_gives_up(put: Put) -> None:
@@ -215,7 +211,6 @@ BUGS = (
     Bug("no epoch", _no_epoch, ("P6 one leader",)),
     Bug("no dedupe", _no_dedupe, ("P12 known",), 10),
     Bug("unfair", _unfair, ("P8 newcomer", "P8 shares"), 20),
-    Bug("rejoins last", _rejoins_last, ("P8 newcomer", "P8 shares"), 20),
     Bug("charged twice", _charged_twice, ("charges",), 5),
     Bug("acknowledged early", _acknowledged_early, ("P5 no repeat", "alive")),
     Bug("avoid ignored", _avoid_ignored, ("blame",), 10),

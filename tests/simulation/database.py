@@ -9,7 +9,7 @@ from farm.core.errors import StoreDown
 from farm.core.ids import RendererName, TeamId
 from farm.core.lease import Leadership
 from farm.core.placement import Placed
-from farm.core.records import CampaignRow, NewCampaign, NewShard
+from farm.core.records import CampaignRow, KeyRow, NewCampaign, NewShard
 from farm.core.settle import Settled, ShardRow
 from farm.core.shard import ordinals_of
 from farm.ports import SchedulerTx, TeamTx
@@ -94,6 +94,9 @@ class SchedulerDatabase:
     def ready(self) -> None:
         self._line.check()
 
+    def work_came(self) -> bool:
+        return self._line.store.work_came()
+
     def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
         with self._line.call():
             found = self._line.store.elect(holder, ttl)
@@ -115,7 +118,7 @@ class SchedulerDatabase:
         commit = Commit(leadership.epoch)
         with self._line.call():
             with self._line.store.as_scheduler(leadership) as tx:
-                yield WatchedTx(tx, commit, self._promises, self._open_names)  # type: ignore[misc]  # what it does not have itself is the transaction's
+                yield WatchedTx(tx, commit, self._promises, self._open_names)
                 self._line.break_before_commit()
             self.last_seen = self._promises.commits
             self._promises.committed(commit)
@@ -153,17 +156,31 @@ class WatchedTeamTx:
 
 
 class TeamDatabase:
-    """`farm.ports.ApiStore`, as far as use cases need it."""
+    """`farm.ports.ApiStore`."""
 
     def __init__(self, line: Line, promises: Promises) -> None:
         self.line, self._promises = line, promises
+
+    def ready(self) -> None:
+        self.line.check()
+
+    def key_owner(self, digest: bytes) -> KeyRow | None:
+        self.line.check()
+        return self.line.store.key_owner(digest)
+
+    def wait(self, timeout: timedelta) -> frozenset[TeamId]:
+        """Nobody listens here."""
+        return frozenset()
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     @contextmanager
     def as_team(self, team: TeamId) -> Iterator[TeamTx]:
         done: list[Callable[[], None]] = []
         with self.line.call():
             with self.line.store.as_team(team) as tx:
-                yield WatchedTeamTx(tx, done, self._promises)  # type: ignore[misc]  # as above
+                yield WatchedTeamTx(tx, done, self._promises)
                 self.line.break_before_commit()
             for note in done:
                 note()

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from farm.core.garbage import folder_of
+from farm.core.ids import TeamId
+from farm.store import memory_check
 from schemas.campaign import CampaignState
 
 if TYPE_CHECKING:
@@ -14,11 +16,14 @@ def check_end(world: "World") -> None:
     for user in world.users:
         _check_campaigns(world, user.team)
     _check_objects(world)
+    wrong = memory_check.faults(world.store.state)
+    if wrong:
+        raise world.promises.broken("twin", f"indexes of {wrong} are not what the rows make them")
 
 
-def _check_campaigns(world: "World", team: int) -> None:
+def _check_campaigns(world: "World", team: TeamId) -> None:
     state, promises = world.store.state, world.promises
-    campaigns = sorted(state.campaigns.by_team.get(team, ()))  # type: ignore[arg-type]  # a TeamId
+    campaigns = sorted(state.campaigns.by_team.get(team, set()))
     keys = [state.campaigns.rows[campaign].submit_key for campaign in campaigns]
     if len(set(keys)) != len(keys):
         raise promises.broken("P10 one campaign", f"two campaigns of team {team} share a key")

@@ -7,7 +7,7 @@ from farm.core.errors import FleetDown
 from farm.core.ids import Epoch, RendererName, ShardId
 from farm.ports import Answered, Heard, Introduced, News, Silent
 from schemas.order import ShardOrder
-from tests.simulation.cluster import Call, Cluster
+from tests.simulation.cluster import Call, Cluster, Reply
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Kernel
 
@@ -70,10 +70,10 @@ class SimulatedFleet:
         )
 
     def revoke(self, name: RendererName, epoch: Epoch, shards: Sequence[ShardId], *, running: bool) -> None:
-        self._call(name, "revoke", lambda life, reply: reply(life.revoke(epoch, shards, running)))
+        self._call(name, "revoke", lambda life, reply: _told(life.revoke, reply, epoch, shards, running))
 
     def drain(self, name: RendererName, epoch: Epoch) -> None:
-        self._call(name, "drain", lambda life, reply: reply(life.drain(epoch)))
+        self._call(name, "drain", lambda life, reply: _told(life.drain, reply, epoch))
 
     def news(self, timeout: timedelta) -> list[News]:
         """Does not wait: the process that asks is woken when there is news, or when the time is out."""
@@ -126,6 +126,12 @@ class SimulatedFleet:
     def _check(self) -> None:
         if self._kernel.now < self._cluster.down_until:
             raise FleetDown("The cluster does not answer.")
+
+
+def _told(call: Callable[..., None], reply: Reply, *arguments: object) -> None:
+    """A call that has no answer but that it ran."""
+    call(*arguments)
+    reply(None)
 
 
 def _to_nobody(_: News | None) -> None:

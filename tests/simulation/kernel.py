@@ -53,7 +53,7 @@ class Kernel:
         heapq.heappush(self._heap, (self.now + delay, self._number, call, arguments))
 
     def run(self, until: float) -> None:
-        """Lets everything happen that is due by *until*. May be called from within an event: that one then takes time."""
+        """Lets everything happen that is due by *until*. Called from within an event, that event takes time."""
         heap = self._heap
         while heap and heap[0][0] <= until:
             self.now, _, call, arguments = heapq.heappop(heap)

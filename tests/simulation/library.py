@@ -66,7 +66,7 @@ def draw_campaign(rng: random.Random, name: str, most: int, now: float, gpus: tu
     strengths = rng.choice((None, (0.5,), (0.4, 0.6), (0.3, 0.5, 0.7)))
     cells = len(styles) * len(strengths or (1,))
     sources = max(1, min(len(SOURCES), rng.randint(1, 48), most // cells))
-    variants = max(1, min(rng.choice((1, 1, 2, 4)), most // (cells * sources)))
+    variants = max(1, min(rng.choice((1, 2, 100)), most // (cells * sources)))
     return CampaignSpec(
         name=name,
         blocks=(

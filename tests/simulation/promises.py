@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from actors.ledger import Ledger, Stage
 from farm.core.campaign import recipe_at
 from farm.core.fingerprint import fingerprint
-from farm.core.ids import RendererName
+from farm.core.ids import RendererName, ShardId
 from farm.core.placement import Placed
 from farm.core.settle import NewOutcome, Settled, ShardRow
 from farm.core.shard import ordinals_of
@@ -103,9 +103,12 @@ class Promises:
         if order.epoch < seen:
             raise self.broken("P6 one leader", f"{name} took an order of epoch {order.epoch} after {seen}")
 
-    def started(self, name: str, order: ShardOrder, row: OrderRow) -> None:
+    def started(self, name: str, session: str, order: ShardOrder, row: OrderRow) -> None:
         render = (order.campaign, row.ordinal)
         begun = self._starts[render] = self._starts.get(render, 0) + 1
+        shard = self._store.state.shards.rows[ShardId(order.shard)]
+        if shard.state != "leased" or shard.session != session:  # its lease is lost, and it does not know yet
+            self._excused[render] = self._excused.get(render, 0) + 1
         if begun > 1 + self._excused.get(render, 0):
             raise self.broken("P5 no repeat", f"render {render} began {begun} times; {name} has it now")
         gone = self.cancelled_at.get(order.campaign)
@@ -214,8 +217,9 @@ class Promises:
         self.hold("blame", self.health.outcome(render, outcome))
 
     def _excuse(self, campaign: int, ordinals: Iterable[int]) -> None:
+        """What was begun of them so far may be begun again."""
         for ordinal in ordinals:
-            self._excused[campaign, ordinal] = self._excused.get((campaign, ordinal), 0) + 1
+            self._excused[campaign, ordinal] = self._starts.get((campaign, ordinal), 0)
 
     # at the API
 

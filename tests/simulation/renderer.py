@@ -13,6 +13,7 @@ from schemas.report import (
     Hello,
     Offered,
     Published,
+    RenderReport,
     RowReport,
     Seconds,
     Tried,
@@ -156,7 +157,7 @@ class Life:
             self._flush_at = due
             self.after(due - now, self._answer)
 
-    def _collected(self, reports: tuple) -> Collected:  # type: ignore[type-arg]  # of RenderReport
+    def _collected(self, reports: tuple[RenderReport, ...]) -> Collected:
         return Collected(
             session=self.session,
             reports=reports,
@@ -216,10 +217,10 @@ class Life:
     def _begin(self, hand: Hand) -> None:
         rows: list[tuple[RowRef, OrderRow, Seconds]] = []
         load, self._load_left = self._load_left, 0.0
-        for ordinal, row in hand.rows.items():
-            if row.stage is Stage.WAITING:
-                seconds = row_seconds(row.order, self._physics, self.node.speed, self._kernel.random)
-                rows.append((RowRef(*hand.key, ordinal), row.order, seconds))
+        for ordinal, held in hand.rows.items():
+            if held.stage is Stage.WAITING:
+                seconds = row_seconds(held.order, self._physics, self.node.speed, self._kernel.random)
+                rows.append((RowRef(*hand.key, ordinal), held.order, seconds))
                 if len(rows) == self._physics.batch:
                     break
         if load:
@@ -229,7 +230,7 @@ class Life:
         self._pass = Pass(self._passes, rows)
         for ref, row, _ in rows:
             self._kernel.step("starts", self.name, ref.shard, ref.ordinal)
-            self._promises.started(self.name, hand.order, row)
+            self._promises.started(self.name, self.session, hand.order, row)
         self.after(sum(took.gpu - took.load for _, _, took in rows), self._done, self._passes)
 
     def _stopped(self, number: int) -> None:

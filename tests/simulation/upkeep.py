@@ -51,7 +51,7 @@ class Caretaker:
             depot=self._depot,
             upkeep=Upkeep(
                 grace=GRACE,
-                every=timedelta(seconds=30),
+                every=timedelta(seconds=60),
                 keep=Keep(events=_KEEP, attempts=_KEEP, sessions=_KEEP),
                 lease_ttl=LEASE,
                 link_ttl=LINKS,

@@ -1,11 +1,13 @@
 """People: they submit, change their minds, and repeat what got no answer."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from contextlib import AbstractContextManager
+from datetime import datetime
 
 from farm.core.errors import BadRequest, Conflict, StoreDown
 from farm.core.ids import CampaignId, TeamId
 from farm.core.records import CampaignRow
+from farm.ports import TeamTx
 from farm.usecases.amend_campaign import amend_campaign
 from farm.usecases.approve_campaign import approve_campaign
 from farm.usecases.check_campaign import Terms
@@ -60,6 +62,7 @@ class User:
         self.line = database.line
         self.calm = False
         self._submitted = 0
+        self._share = renders
 
     # submitting
 
@@ -68,7 +71,7 @@ class User:
         if self._left <= 0 or self._kernel.now > self._until:
             return
         self._submitted += 1
-        most = self._kernel.random.choice((20, 100, 400))
+        most = max(20, self._share // self._kernel.random.choice((20, 6, 3)))
         key = f"{self.team}-{self._submitted}"
         spec = draw_campaign(self._kernel.random, key, min(most, self._left), self._kernel.now, self._gpus)
         self._submit(spec, key)
@@ -82,7 +85,7 @@ class User:
                 self.team,
                 spec,
                 self._terms,
-                idempotency_key=key,  # type: ignore[arg-type]
+                idempotency_key=key,
             )
 
         self._insist(submit, lambda submitted: self._remember(submitted, key))
@@ -117,14 +120,14 @@ class User:
 
     def _cancel(self, campaign: CampaignId) -> None:
         if self._kernel.random.random() < 0.5:
-            self._insist(lambda: cancel_campaign(self._database, self.team, campaign))  # type: ignore[arg-type]
+            self._insist(lambda: cancel_campaign(self._database, self.team, campaign))
 
     def _pause_it(self, campaign: CampaignId) -> None:
-        self._insist(lambda: pause_campaign(self._database, self.team, campaign))  # type: ignore[arg-type]
+        self._insist(lambda: pause_campaign(self._database, self.team, campaign))
         self._kernel.after(self._kernel.random.uniform(2, 30), self._resume, campaign)
 
     def _resume(self, campaign: CampaignId) -> None:
-        self._insist(lambda: resume_campaign(self._database, self.team, campaign))  # type: ignore[arg-type]
+        self._insist(lambda: resume_campaign(self._database, self.team, campaign))
 
     def _amend(self, campaign: CampaignId) -> None:
         rng = self._kernel.random
@@ -135,13 +138,11 @@ class User:
                 CampaignAmend(budget=Budget(gpu_seconds=rng.uniform(1, 200))),
             )
         )
-        self._insist(
-            lambda: amend_campaign(self._database, self.clock, self.team, campaign, changes)  # type: ignore[arg-type]
-        )
+        self._insist(lambda: amend_campaign(self._database, self.clock, self.team, campaign, changes))
 
     def _to_front(self, campaign: CampaignId) -> None:
         to = CampaignMove(to=self._kernel.random.choice(("front", "back")))
-        self._insist(lambda: reorder_queue(self._database, self.team, campaign, to))  # type: ignore[arg-type]
+        self._insist(lambda: reorder_queue(self._database, self.team, campaign, to))
 
     def _edit(self, campaign: CampaignId) -> None:
         self._submitted += 1
@@ -152,7 +153,7 @@ class User:
             self._submit(changed(self._kernel.random, spec, key, campaign), key)
 
     def _approve(self, campaign: CampaignId) -> None:
-        self._insist(lambda: approve_campaign(self._database, self.team, campaign))  # type: ignore[arg-type]
+        self._insist(lambda: approve_campaign(self._database, self.team, campaign))
 
     def _retry(self, campaign: CampaignId) -> None:
         self._submitted += 1
@@ -165,7 +166,7 @@ class User:
                 self.team,
                 campaign,
                 self._terms,
-                idempotency_key=key,  # type: ignore[arg-type]
+                idempotency_key=key,
             )
 
         if self._left > 0 and self._kernel.now < self._until:
@@ -188,7 +189,7 @@ class User:
                         self.clock,
                         self.team,
                         campaign,
-                        more,  # type: ignore[arg-type]
+                        more,
                     )
                 )
             elif row.state is S.AWAITING_APPROVAL:
@@ -203,7 +204,8 @@ class User:
         with self._quietly() as tx:
             return tx.campaign(campaign)
 
-    def _quietly(self):  # type: ignore[no-untyped-def]  # a look behind the scenes, with no fault between
+    def _quietly(self) -> AbstractContextManager[TeamTx]:
+        """A look behind the scenes: no fault comes between."""
         return self.line.store.as_team(self.team)
 
     def _insist(self, call: Callable[[], object], done: Callable[..., object] = lambda _: None) -> None:

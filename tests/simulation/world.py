@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from typing import cast
 
 import structlog
 
-from farm.core.ids import TeamId
+from farm.core.ids import RendererName, TeamId
 from farm.core.oversee import Scale
 from farm.core.records import TeamRow
 from farm.core.scaling import FleetSpec
@@ -27,7 +28,9 @@ from tests.simulation.faults import draw
 from tests.simulation.final import check_end
 from tests.simulation.gpu import Physics
 from tests.simulation.kernel import Kernel, Violation
+from tests.simulation.metrics import NoMetrics
 from tests.simulation.nodes import Node
+from tests.simulation.operators import Operator
 from tests.simulation.promises import Promises
 from tests.simulation.scheduling import Process
 from tests.simulation.upkeep import GRACE, LEASE, LINKS, Caretaker
@@ -36,8 +39,7 @@ from tests.simulation.users import User
 PATIENCE = 2400.0
 """Seconds of calm in which everything must end. A quarantine may last long."""
 
-_METRICS = SchedulerMetrics()
-"""One for all: making them costs more than a short run."""
+_METRICS = cast("SchedulerMetrics", NoMetrics())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class World:
         self.processes = [self._process(number) for number in range(rng.choice((1, 2, 2)))]
         self.caretakers = [Caretaker(kernel, process, self.depot, _METRICS) for process in self.processes]
         self.chaos = Chaos(self)
+        names = tuple(RendererName(f"{fleet.prefix}{n}") for fleet in fleets for n in range(fleet.most))
+        self.operator = Operator(kernel, self.store, names, every=rng.choice((30.0, 1e6)))
         self.promises.compare_teams()
 
     def _users(self, rng: random.Random, gpus: tuple[str, ...]) -> list[User]:
@@ -110,7 +114,7 @@ class World:
                 self.promises,
                 terms,
                 renders=int(self.size.renders * (0.6 if hot else 0.4 / (len(teams) - 1))),
-                pause=self.size.seconds / (40 if hot else 12),
+                pause=self.size.seconds / (20 if hot else 8),
                 until=self.size.seconds * 0.75,
                 gpus=gpus,
             )
@@ -141,10 +145,11 @@ class World:
         self.kernel.run(self.size.seconds * 0.6)
         self.chaos.heal()
         self.kernel.run(self.size.seconds)
+        self.operator.settle_down()
         for user in self.users:
             user.settle_down()
         self._until_all_has_ended()
-        self.kernel.run(self.kernel.now + 2 * GRACE.total_seconds() + 60)
+        self.kernel.run(self.kernel.now + 2 * GRACE.total_seconds() + 100)
         check_end(self)
 
     def _until_all_has_ended(self) -> None:

@@ -23,7 +23,8 @@ from ray.util import get_node_ip_address
 
 from farm.embedded.ports import free_port
 
-_HEAD = "f" * 51 + "00000"  # the id that the provider of fake nodes gives its head
+_HEAD = "f" * 51 + "00000"  # the provider of fake nodes knows its head by this id
+_HEAD_TYPE = "ray.head.default"  # so does this
 _MARK = "FAKE_NODES"
 _EMPTY_LISTS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
 
@@ -47,9 +48,10 @@ class FakeNodes:
                 continue
         return found
 
-    def count(self) -> int:
-        """Nodes beside the head."""
-        return sum(_name(process) == "raylet" for process in self.processes()) - 1
+    def kinds(self) -> list[str]:
+        """The label ``kind`` of each node beside the head."""
+        labels = [_labels(process) for process in self.processes() if _name(process) == "raylet"]
+        return sorted(label["kind"] for label in labels if label)
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def fake_nodes(kinds: Mapping[str, Mapping[str, Any]], *, idle_seconds: float = 
     """*kinds*: node types as the autoscaler knows them (``resources``, ``labels``, ``max_workers``), by name."""
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))
     mark, port = secrets.token_hex(8), free_port(())
-    address = f"{get_node_ip_address()}:{port}"
+    address = f"{get_node_ip_address()}:{port}"  # type: ignore[no-untyped-call]
     env = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(20),
@@ -92,8 +94,11 @@ def _config(mark: str, address: str, kinds: Mapping[str, Mapping[str, Any]], idl
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": idle_seconds / 60,
         "provider": provider,
-        "available_node_types": {**{name: {"node_config": {}, **kind} for name, kind in kinds.items()}, "head": head},
-        "head_node_type": "head",
+        "available_node_types": {
+            **{name: {"node_config": {}, **kind} for name, kind in kinds.items()},
+            _HEAD_TYPE: head,
+        },
+        "head_node_type": _HEAD_TYPE,
         "auth": {},
         "docker": {},
         "file_mounts": {},
@@ -139,3 +144,13 @@ def _name(process: psutil.Process) -> str:
         return str(process.name())
     except psutil.Error:
         return ""
+
+
+def _labels(raylet: psutil.Process) -> dict[str, str]:
+    """Empty for the head, and for one that has just ended."""
+    try:
+        words = raylet.cmdline()
+    except psutil.Error:
+        return {}
+    text = next((word.removeprefix("--labels=") for word in words if word.startswith("--labels=")), "")
+    return dict(json.loads(text)) if text else {}

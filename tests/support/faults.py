@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -256,12 +258,46 @@ class Trial:
             process.wait(30)
 
 
+Settings = Mapping[str, str] | Callable[[EmbeddedFarm], Mapping[str, str]]
+
+
 @contextmanager
-def trial(env: Mapping[str, str] | None = None) -> Iterator[Trial]:
+def trial(settings: Settings = MappingProxyType({})) -> Iterator[Trial]:
     with own_folder() as folder:
         crashes = Crashes(folder)
-        with _environment(crashes.env), live_farm({**ENV, **(env or {})}) as farm:
+
+        def all_settings(farm: EmbeddedFarm) -> dict[str, str]:
+            return {**ENV, **(settings(farm) if callable(settings) else settings)}
+
+        with _environment(crashes.env), live_farm(all_settings) as farm:
             yield Trial(farm, crashes)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """A file system of its own, in RAM."""
+
+    at: Path
+
+    def fill(self) -> None:
+        """To the last byte."""
+        with (self.at / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 16))
+
+    def free(self) -> None:
+        (self.at / "ballast").unlink()
+
+
+@contextmanager
+def small_disk(megabytes: int) -> Iterator[SmallDisk]:
+    """Needs the right to mount."""
+    with own_folder() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=711", "tmpfs", folder], check=True)
+        try:
+            yield SmallDisk(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager

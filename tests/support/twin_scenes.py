@@ -50,7 +50,7 @@ SCENES: tuple[tuple[Part, ...], ...] = (
         *((set_up, 0, 0, RETENTION), *FRESH, (work, 0, 0, 0), (submit, 2, 4, 4), (work, 0, 0, 0), (wait, 0, 0, 7)),
         *((forget, 0, 0, None), (forget, 0, 0, 7), (forget, 0, 0, 7)),
     ),
-    (*FRESH, (work, 0, 0, 0), (bury, 0, None, 1), *LATER, (bury, None, None, 1), *LATER),
+    (*FRESH, (work, 0, 0, 0), (bury, 0, None, 1), *LATER, (bury, 0, None, 1), *LATER),
     # money, deadlines, ends
     ((set_up, 0, 0, None), *FRESH, (work, 0, 0, 0), (wait, 7, 7, 0), (submit, 2, 4, 4), (work, 0, 0, 0)),
     (*FRESH, (work, 0, 0, 0), (steer, 0, AMEND, None), (steer, 0, None, None)),

@@ -87,8 +87,9 @@ class Disk:
         except WrongDigest as error:
             raise Refused(FailureKind.BAD_WEIGHTS, "weights_wrong_digest", f"{what}: {error}.") from error
         except OSError as error:
+            # As little the fault of the render as a store that does not answer, and over as suddenly.
             detail = f"{what} could not be kept on disk: {error.strerror or error}."
-            raise Refused(FailureKind.ENGINE, "weights_disk", detail) from error
+            raise Refused(FailureKind.DEPOT, "weights_disk", detail) from error
 
     def _entry(self, digest: str, lease: Lease, fetch: Callable[[Path], None]) -> Path:
         name = _safe(digest)

@@ -60,7 +60,7 @@ def facts(found: CampaignDetail) -> list[tuple[str, object]]:
     if found.deadline is not None:
         pairs.append(("deadline", clock(found.deadline)))
     pairs += spent_facts(found)
-    pairs += [("warning", warning) for warning in warnings(found)]
+    pairs += [("warning", sentence) for sentence in warnings_in_full(found)]
     return pairs if found.parent is None else [*pairs, ("parent", found.parent)]
 
 
@@ -73,6 +73,11 @@ def state_of(found: Campaign) -> str:
 def warnings(found: Campaign) -> list[str]:
     """In words; one of a newer farm by its code."""
     return [WARNINGS.get(code, code) for code in found.warnings]
+
+
+def warnings_in_full(found: CampaignDetail) -> list[str]:
+    """Sentences that say by how much, and what would help; of an older farm only what it is about."""
+    return [found.warning_details.get(code) or f"{WARNINGS.get(code, code)}." for code in found.warnings]
 
 
 def say_proof(found: Campaign) -> None:

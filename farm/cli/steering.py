@@ -8,7 +8,7 @@ from farm.cli.connect import client
 from farm.cli.editing import edited
 from farm.cli.exits import USAGE, Stop
 from farm.cli.output import Json, show_json, show_list, show_one
-from farm.cli.showing import Id, cells, facts, show_row
+from farm.cli.showing import Id, cells, facts, show_row, warnings_in_full
 from farm.cli.submitting import quote_and_send
 from farm.cli.watching import Timeout, Watch, watch_and_show
 from farm.cli.wishes import Deadline, Priority, new_budget
@@ -138,12 +138,15 @@ def _queue(farm: Client, *, as_json: bool) -> None:
 
 
 def why(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
-    """Why it waits, or what it is doing, in one sentence."""
-    found = client(ctx).why(campaign)
+    """Why it waits, or what it is doing, in one sentence; and one for each thing that people were warned of."""
+    farm = client(ctx)
+    found = farm.why(campaign)
     if as_json:
         show_json(found.model_dump(mode="json"))
-    else:
-        typer.echo(found.sentence)
+        return
+    typer.echo(found.sentence)
+    for sentence in warnings_in_full(farm.campaign(campaign)):
+        typer.echo(f"Warning: {sentence}")
 
 
 def pause(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from farm.cli.showing import state_of, warnings
+from farm.cli.showing import state_of, warnings, warnings_in_full
 from farm.sdk import SEEN, Client
 from schemas.campaign import CampaignDetail, Counts
 from schemas.renderer import RendererView
@@ -67,8 +67,7 @@ def watch(
 
     Raises `TimeoutError`.
     """
-    pace, began, said = Pace(), time.monotonic(), -PLAIN_EVERY
-    last_line = ""
+    pace, began, lines = Pace(), time.monotonic(), _Lines(console)
     with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else _Nothing() as live:
         while True:
             found, now = farm.campaign(campaign), time.monotonic() - began
@@ -76,14 +75,34 @@ def watch(
             ended = found.state in SEEN
             if isinstance(live, Live):
                 live.update(picture(found, list(farm.renderers()), pace), refresh=True)
-            elif (line := plain(found, pace)) != last_line and (ended or now - said >= PLAIN_EVERY):
-                console.print(line, markup=False)
-                said, last_line = now, line
+            elif ended or now - lines.said >= PLAIN_EVERY:
+                lines.show(found, pace, now)
             if ended:
                 return found
             if timeout is not None and now >= timeout.total_seconds():
                 raise TimeoutError(f"{campaign} has not ended within {timeout.total_seconds():g} s. It goes on.")
             pause(interval)
+
+
+@dataclass(slots=True)
+class _Lines:
+    """What is said off a terminal: a line when something changed, and each warning in full once."""
+
+    console: Console
+    said: float = -PLAIN_EVERY
+    last: str = ""
+    warned: set[str] = field(default_factory=set)
+
+    def show(self, found: CampaignDetail, pace: Pace, now: float) -> None:
+        line = plain(found, pace)
+        if line == self.last:
+            return
+        self.said, self.last = now, line
+        self.console.print(line, markup=False)
+        for sentence in warnings_in_full(found):
+            if sentence not in self.warned:
+                self.console.print(f"Warning: {sentence}", markup=False)
+                self.warned.add(sentence)
 
 
 class _Nothing:
@@ -121,5 +140,5 @@ def picture(campaign: CampaignDetail, renderers: Sequence[RendererView], pace: P
     table = Table("renderer", "state", "doing", "waiting", box=None, pad_edge=False, header_style="dim")
     for renderer in renderers:
         table.add_row(renderer.name, renderer.state, renderer.doing, str(renderer.waiting))
-    warned = [Text(f"Warning: {warning}.", style="yellow") for warning in warnings(campaign)]
+    warned = [Text(f"Warning: {sentence}", style="yellow") for sentence in warnings_in_full(campaign)]
     return Group(head, bar, facts, *warned, table)

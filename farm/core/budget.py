@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 from farm.core.ids import CampaignId, TeamId
 from farm.core.records import SpentRow
@@ -132,6 +133,13 @@ class _Limit:
         return self.left <= min(self.limit * _LAST_SHARE, self.each * _LAST_SECOND)
 
     @property
+    def room(self) -> float:
+        """GPU seconds."""
+        if self.reached:
+            return 0.0
+        return self.left / self.each if self.each else inf
+
+    @property
     def near(self) -> bool:
         return not self.reached and self.spent >= self.limit * self.warn_at
 
@@ -146,17 +154,17 @@ class _Limit:
 
 
 def _limits(budget: Budget | None, spent: SpentRow, money_per_second: float) -> list[_Limit]:
-    """Without a price nothing is spent, so a limit in money does not bite."""
+    """Without a price nothing more is spent: a limit in money then holds what has reached it, and no one else."""
     found = []
     if budget is not None and budget.gpu_seconds is not None:
         found.append(_Limit("gpu_seconds", budget.gpu_seconds, spent.gpu_seconds, budget.warn_at, 1.0))
-    if budget is not None and budget.money is not None and money_per_second > 0:
+    if budget is not None and budget.money is not None:
         found.append(_Limit("money", budget.money, spent.money, budget.warn_at, money_per_second))
     return found
 
 
 def _room(limits: Sequence[_Limit], under_way: float) -> float:
-    return max(0.0, min(0.0 if limit.reached else limit.left / limit.each for limit in limits) - under_way)
+    return max(0.0, min(limit.room for limit in limits) - under_way)
 
 
 def _decide(purse: Purse, own: Sequence[_Limit], of_team: Sequence[_Limit]) -> Iterator[Pause | Resume | Warn | Unwarn]:

@@ -21,6 +21,9 @@ from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, surp
 _LEAST_SECONDS = 1e-3
 """Of a shard, however little it is said to take: it takes a renderer."""
 
+_STUCK_SECONDS = 600.0
+"""A renderer that has had no node for so long stays as demand, and takes no work away from the next fleet."""
+
 Governing = Pause | Resume | Warn | Unwarn | Quarantine | Release
 
 
@@ -186,7 +189,7 @@ def _scaled(view: Overview, loads: Loads, verdict: Verdict, *, off_peak: bool) -
     wake: list[RendererName] = []
     retire: list[RendererName] = []
     all_wanted = 0
-    types = {fleet.name: _gpu_of(fleet, view.seen) for fleet in view.scale.fleets}
+    types = {fleet.name: fleet.gpu for fleet in view.scale.fleets}
     anywhere = loads[None]
     for fleet in view.scale.fleets:
         mine = [renderer for renderer in view.seen if renderer.name.startswith(fleet.prefix)]
@@ -204,7 +207,8 @@ def _scaled(view: Overview, loads: Loads, verdict: Verdict, *, off_peak: bool) -
             off_peak=off_peak and bool(view.scale.off_peak),
         )
         all_wanted += count
-        spare = max(0, count - own.needed(view.scale.drain_seconds))
+        stuck = sum(renderer.session is None and renderer.idle > _STUCK_SECONDS for renderer in there)
+        spare = max(0, count - stuck - own.needed(view.scale.drain_seconds))
         anywhere = anywhere.without(spare, view.scale.drain_seconds)
         names = {renderer.name for renderer in mine}
         missing = (name for n in range(fleet.most) if (name := RendererName(f"{fleet.prefix}{n}")) not in names)
@@ -218,9 +222,3 @@ def _own_load(view: Overview, mine: Sequence[Seen]) -> Load:
     sessions = {renderer.session for renderer in mine}
     leases = [lease for lease in view.held if lease.session in sessions]
     return Load(sum(max(lease.gpu_seconds, _LEAST_SECONDS) for lease in leases), len(leases))
-
-
-def _gpu_of(fleet: FleetSpec, seen: Sequence[Seen]) -> str | None:
-    """As it is set up, or as its first renderer said."""
-    said = (renderer.gpu for renderer in seen if renderer.name.startswith(fleet.prefix) and renderer.gpu)
-    return fleet.gpu or next(said, None)

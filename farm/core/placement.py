@@ -6,7 +6,8 @@ it as long as that overtakes the first by no more than `PATIENCE` times the load
 takes the weights whose queue would last longest with the renderers that it has: so a LoRA in demand spreads.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -22,6 +23,9 @@ SLOTS = 2
 
 PREFETCH_SECONDS = 15.0
 """A renderer gets its next shard when so much is left of the one it has: time to fetch, and no longer bound to it."""
+
+MOST_LEFT_OUT = 16
+"""Teams for which a slot is sought in one tick."""
 
 LEEWAY_SECONDS = 60.0
 """GPU seconds by which a team may be ahead of the least served one and still keep a renderer that is warm for it."""
@@ -49,8 +53,9 @@ class Rules:
 @dataclass(slots=True)
 class Placement:
     placed: list[Placed]
-    left_out: frozenset[TeamId]  # teams with nothing under way that are next in turn, and found no slot
+    left_out: dict[TeamId, frozenset[RendererName]]  # teams with nothing under way that found no slot; who could do it
     idle: tuple[RendererName, ...]  # renderers that have nothing, and for which there is nothing
+    shares: Shares
 
 
 def place(
@@ -92,6 +97,7 @@ class _Placing:
         self._by_key: dict[str, set[TeamId]] = {}
         for line in lines:
             self._by_key.setdefault(line.queue.engine_key, set()).add(line.queue.team)
+        self._order = sorted(self._bands, key=self._served)  # the least served first
         self._left = sum(len(line.queue.heads) for line in lines)
         self._placed: list[Placed] = []
 
@@ -104,32 +110,48 @@ class _Placing:
                 if not self._place_one(renderer) and already == 0 and not renderer.interactive:
                     idle.append(renderer.name)
         left_out = self._left_out()
-        return Placement(self._placed, left_out, tuple(idle))
+        return Placement(self._placed, left_out, tuple(idle), self._shares)
 
-    def _left_out(self) -> frozenset[TeamId]:
+    def _left_out(self) -> dict[TeamId, frozenset[RendererName]]:
         """Teams with nothing under way whose turn comes before that of every team that has something."""
-        waiting = [team for team, bands in self._bands.items() if any(band.left for band in bands)]
-        found = []
-        for team in sorted(waiting, key=lambda team: (self._shares.served(team), team)):
-            if self._shares.renderers(team):
+        full = [renderer for renderer in self._free.values() if renderer.held == SLOTS]
+        found: dict[TeamId, frozenset[RendererName]] = {}
+        for team in self._order if full else ():
+            if self._shares.renderers(team) or len(found) == MOST_LEFT_OUT:
                 break
-            found.append(team)
-        return frozenset(found)
+            lines = [line for band in self._bands[team] for line in band.lines]
+            able = [r.name for r in full if any(self._fits(r, line) is not None for line in lines)]
+            if able:
+                found[team] = frozenset(able)
+        return found
 
     def _turns(self, already: int) -> list[Session]:
         """Who is asked, in which order: idle ones, the fastest first; then those that will soon be through."""
+        found = [r for r in self._free.values() if r.held == already and not r.shut]
         if already == 0:
-            found = [r for r in self._free.values() if r.held == 0 and not r.reserved]
             return [r.session for r in sorted(found, key=lambda r: (r.probe, -r.speed, r.name))]
-        found = [r for r in self._free.values() if r.held == already and not (r.probe or r.reserved)]
-        found = [r for r in found if r.left < PREFETCH_SECONDS]
+        kept = self._kept_free()
+        found = [r for r in found if not r.probe and r.left < PREFETCH_SECONDS and r.session not in kept]
         return [r.session for r in sorted(found, key=lambda r: (r.left, r.name))]
+
+    def _kept_free(self) -> set[Session]:
+        """Renderers that get nothing more until they are empty, since a shard that travels alone waits for one."""
+        kept: set[Session] = set()
+        bulk = [line for bands in self._bands.values() for band in bands for line in band.lines]
+        for line in (line for line in [*self._interactive, *bulk] if line.loner() is not None and self._has_room(line)):
+            head, names, team = line.loner(), self._able[line.queue.gpu], line.queue.team
+            fit = [r for r in self._free.values() if r.name in names and r.session not in kept and not r.shut]
+            fit = [r for r in fit if self._shares.within_burst(team, r.session)]
+            fit = [r for r in fit if head is not None and r.name not in head.avoid] or fit
+            if fit:
+                kept.add(min(fit, key=lambda r: (r.left, r.name)).session)
+        return kept
 
     # interactive
 
     def _place_interactive(self) -> None:
         """Each goes to whoever can begin soonest; a renderer has one at a time beside its bulk shards."""
-        room = {r.session for r in self._free.values() if not (r.interactive or r.probe or r.reserved)}
+        room = {r.session for r in self._free.values() if not (r.interactive or r.probe or r.shut)}
         lines = sorted(self._interactive, key=lambda line: (-line.queue.priority, line.queue.position, line.key))
         while room and lines:
             line = min(lines, key=lambda line: self._shares.served(line.queue.team))
@@ -137,6 +159,7 @@ class _Placing:
                 (self._loading(self._free[s], line), bool(self._free[s].held), self._free[s].name, s, head)
                 for s in room
                 if (head := self._fits(self._free[s], line)) is not None
+                and self._shares.within_burst(line.queue.team, s)
             ]
             if not able:
                 lines.remove(line)
@@ -152,56 +175,83 @@ class _Placing:
     def _place_one(self, renderer: Free) -> bool:
         if not self._left:
             return False
-        able = [team for team in self._bands if self._shares.within_burst(team, renderer.session)]
-        within = [team for team in able if self._shares.within_quota(team, renderer.session)]
-        beyond = [team for team in able if team not in within]  # they get what nobody within their quota wants
-        for teams in (within, beyond):
-            found = self._of_teams(renderer, self._in_turn(renderer, teams))
-            if found is not None:
+        beyond: list[TeamId] = []  # their quota: they get what nobody within theirs wants
+        for team in self._in_turn(renderer, beyond):
+            if (found := self._of_team(renderer, team)) is not None:
+                self._put(renderer, *found)
+                return True
+        for team in beyond:
+            if (found := self._of_team(renderer, team)) is not None:
                 self._put(renderer, *found)
                 return True
         return False
 
-    def _in_turn(self, renderer: Free, teams: Sequence[TeamId]) -> list[TeamId]:
-        """The least served first; one that the renderer is warm for may go before, if it is not far ahead."""
-        turn = sorted(teams, key=lambda team: (self._shares.served(team), team))
-        if len(turn) > 1 and renderer.engine_key and self._shares.renderers(turn[0]):
-            bound = self._shares.served(turn[0]) + LEEWAY_SECONDS
-            warm = self._by_key.get(renderer.engine_key, set())
-            stay = next((t for t in turn if t in warm and self._shares.served(t) <= bound), None)
-            if stay is not None:
-                turn.remove(stay)
-                turn.insert(0, stay)
-        return turn
+    def _in_turn(self, renderer: Free, beyond: list[TeamId]) -> Iterator[TeamId]:
+        """The least served first; before it one that the renderer is warm for, if it is not far ahead."""
+        stay: TeamId | None = None
+        first = True
+        for team in tuple(self._order):
+            if team == stay or not self._shares.within_burst(team, renderer.session):
+                continue
+            if not self._shares.within_quota(team, renderer.session):
+                beyond.append(team)
+                continue
+            if first and self._shares.renderers(team):
+                stay = self._warm_team(renderer, self._shares.served(team) + LEEWAY_SECONDS)
+                if stay is not None:
+                    yield stay
+            first = False
+            if team != stay:
+                yield team
 
-    def _of_teams(self, renderer: Free, turn: Sequence[TeamId]) -> tuple[Line, Head] | None:
-        for team in turn:
-            for band in self._bands[team]:
-                found = band.pick(renderer, lambda line: self._fits(renderer, line), self._rules.loading)
-                if found is not None and not self._later_elsewhere(renderer, found[1]):
-                    return found
+    def _warm_team(self, renderer: Free, bound: float) -> TeamId | None:
+        teams = self._by_key.get(renderer.engine_key, set()) if renderer.engine_key else set()
+        able = [
+            self._served(team)
+            for team in teams & self._bands.keys()
+            if self._shares.served(team) <= bound
+            and self._shares.within_burst(team, renderer.session)
+            and self._shares.within_quota(team, renderer.session)
+        ]
+        return min(able)[1] if able else None
+
+    def _of_team(self, renderer: Free, team: TeamId) -> tuple[Line, Head] | None:
+        for band in self._bands[team]:
+            found = band.pick(renderer, lambda line: self._fits(renderer, line), self._rules.loading)
+            if found is not None and not self._sooner_elsewhere(renderer, *found):
+                return found
         return None
 
-    def _later_elsewhere(self, renderer: Free, head: Head) -> bool:
+    def _sooner_elsewhere(self, renderer: Free, line: Line, head: Head) -> bool:
         """Whether a faster renderer that is busy now would still be through with it sooner: at the end of the work."""
-        if self._left > len(self._free) or len(self._rules.speeds) < 2:
+        if self._left > len(self._free) or len(self._rules.speeds) < 2 or head.alone:
             return False
-        mine = head.seconds / renderer.speed
+        mine, team, able = head.seconds / renderer.speed, line.queue.team, self._able[line.queue.gpu] - set(head.avoid)
         return any(
-            other.speed > renderer.speed * 1.1 and other.left + head.seconds / other.speed < mine
+            other.speed > renderer.speed * 1.1
+            and other.left + head.seconds / other.speed < mine
+            and other.name in able
+            and not (other.shut or other.probe)
+            and self._shares.within_burst(team, other.session)
             for other in self._free.values()
         )
 
     # both
 
+    def _served(self, team: TeamId) -> tuple[float, TeamId]:
+        return self._shares.served(team), team
+
     def _fits(self, renderer: Free, line: Line) -> Head | None:
         queue = line.queue
         if queue.gpu is not None and queue.gpu != renderer.gpu:
             return None
-        head = line.head_for(renderer.name, self._able[queue.gpu])
-        if head is None or self._room.get(queue.campaign, inf) <= 0 or self._team_room.get(queue.team, inf) <= 0:
+        if not self._has_room(line):
             return None
-        return head if not head.alone or renderer.held + renderer.interactive == 0 else None
+        return line.head_for(renderer, self._able[queue.gpu])
+
+    def _has_room(self, line: Line) -> bool:
+        queue = line.queue
+        return self._room.get(queue.campaign, inf) > 0 and self._team_room.get(queue.team, inf) > 0
 
     def _loading(self, renderer: Free, line: Line) -> float:
         return self._rules.loading.seconds(renderer, line.queue.engine_key, line.queue.checkpoint)
@@ -211,6 +261,10 @@ class _Placing:
         line.take(head)
         self._left -= 1
         self._shares.lease(queue.team, renderer.session, head.seconds)
+        if queue.team in self._bands:
+            self._order.remove(queue.team)
+            if any(band.left for band in self._bands[queue.team]):
+                insort(self._order, queue.team, key=self._served)
         for room, key in ((self._room, queue.campaign), (self._team_room, queue.team)):
             if key in room:
                 room[key] -= head.seconds  # type: ignore[index]  # each has keys of its own kind

@@ -8,9 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.core.fairshare import Rejoin, Rest, Shares, TeamShare, turns
-from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
-from farm.core.placement import SLOTS, Backlog, Free, Placed, Placement, Queue, Rules, place
+from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId
+from farm.core.leases import Held, Revoke, Seen
+from farm.core.placement import Backlog, Free, Placed, Placement, Queue, Rules, place
+from farm.core.recalls import recalls
 from schemas.order import Lane
+
+__all__ = [
+    "Decision",
+    "Dispatch",
+    "End",
+    "Held",
+    "LookUp",
+    "Reclaim",
+    "Release",
+    "Retire",
+    "Revoke",
+    "Seen",
+    "Snapshot",
+    "Wake",
+    "plan",
+]
 
 LOOK_UPS = 16
 """Shards compared in one tick: some thousand fingerprints, a few milliseconds of the database."""
@@ -21,46 +39,6 @@ HUNG_FACTOR = 20.0
 
 SETTLE_GRACE = 10.0
 """Seconds a new lease may be missing from what its renderer says it holds: the offer is still on its way."""
-
-WORTH_MOVING = 10.0
-"""Seconds that a prefetched shard would still wait, from which on an idle renderer gets it instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A lease as the database has it."""
-
-    shard: ShardId
-    session: Session
-    fence: Fence
-    age: float  # seconds
-    expired: bool  # its renderer session has not been heard of for the lease time
-    ended: bool  # the process behind the session is known to be gone
-    cancelled: bool  # its campaign is being cancelled
-    engine_key: str
-    checkpoint: str
-    gpu_seconds: float  # expected of what is still to do
-    team: TeamId
-    campaign: CampaignId
-    lane: Lane
-    renders: int  # still to do
-    alone: bool = False  # nothing else goes to its renderer, see `Head.alone`
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A renderer as the fleet has it. ``session`` is None until it has introduced itself."""
-
-    name: RendererName
-    session: Session | None
-    holds: frozenset[tuple[ShardId, Fence]]
-    engine_key: str
-    checkpoint: str
-    draining: bool = False
-    silent: bool = False  # it does not answer: what it has may yet end, but it gets no more
-    heard_age: float = 0.0  # seconds since it said what it holds
-    gpu: str = ""
-    idle: float = 0.0  # seconds since it last had a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +98,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Revoke:
-    """The renderer shall hand these back; if not *running*, only what it has not begun."""
-
-    name: RendererName
-    shards: tuple[ShardId, ...]
-    running: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class LookUp:
     """What the team has rendered before needs no renderer."""
 
@@ -166,15 +135,21 @@ def plan(view: Snapshot) -> list[Decision]:
     free = _free(view, kept)
     placement = _place(view, kept, free, shifts)
     looks = _look_ups(view, placement.placed)
-    recalled = _recalls(view, kept, free, placement)
-    scaled = [] if looks else _scaled(view, placement)
+    recalled = recalls({one.session: kept.of(one.session) for one in free}, free, placement)
+    scaled = _scaled(view, placement)
     placed = [Dispatch(one) for one in placement.placed]
     return [*ended, *_hung(view), *revoked, *shifts, *looks, *recalled, *scaled, *placed]
 
 
+def _something_is_real(view: Snapshot) -> bool:
+    """Something is under way, or was compared and not all known: before that, perhaps nobody has to be woken."""
+    return bool(view.held) or any(head.shard in view.looked_up for queue in view.queues for head in queue.heads[:1])
+
+
 def _scaled(view: Snapshot, placement: Placement) -> list[Decision]:
     busy = {placed.name for placed in placement.placed}
-    return [*(Wake(name) for name in view.wake), *(Retire(name) for name in view.retire if name not in busy)]
+    woken = [Wake(name) for name in view.wake] if _something_is_real(view) else []
+    return [*woken, *(Retire(name) for name in view.retire if name not in busy)]
 
 
 def _look_ups(view: Snapshot, placed: Sequence[Placed]) -> list[LookUp]:
@@ -215,9 +190,15 @@ def _rendered(held: Sequence[Held]) -> frozenset[ShardId]:
 
 
 def _hung(view: Snapshot) -> list[End]:
-    names = {renderer.session: renderer.name for renderer in view.seen if renderer.session is not None}
-    late = {held.session for held in view.held if held.age > HUNG_AFTER + HUNG_FACTOR * held.gpu_seconds}
-    return [End(names[session]) for session in sorted(late & names.keys())]
+    seen = {renderer.session: renderer for renderer in view.seen if renderer.session is not None}
+    late = set()
+    for held in view.held:
+        renderer = seen.get(held.session)
+        if renderer is not None:
+            speed = min(1.0, view.rules.speeds.get(renderer.gpu, 1.0))
+            if held.age > (HUNG_AFTER + HUNG_FACTOR * held.gpu_seconds) / speed:
+                late.add(renderer.name)
+    return [End(name) for name in sorted(late)]
 
 
 def _missing(held: Held, renderer: Seen) -> bool:
@@ -238,12 +219,15 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
         stop = [shard for shard in held_there if (lease := leases.get(shard)) is None or lease.cancelled]
         if stop:
             decisions.append(Revoke(renderer.name, tuple(stop)))
+        rest = tuple(shard for shard in held_there if shard not in stop)
+        if rest and renderer.name in view.closed:
+            decisions.append(Revoke(renderer.name, rest, running=False))  # it would go on failing them
     return decisions
 
 
 def _free(view: Snapshot, kept: _Ledger) -> list[Free]:
     """Renderers that may get work, with what they have. Suspects get none while another is free of suspicion."""
-    able = [r for r in view.seen if r.session is not None and not r.draining and not r.silent]
+    able = [r for r in view.seen if r.session is not None and not (r.draining or r.silent or r.full)]
     able = [r for r in able if r.name not in view.closed]
     clean = [r for r in able if r.name not in view.suspects]
     return [_free_one(view, r, r.session, kept) for r in clean or able if r.session is not None]
@@ -281,21 +265,3 @@ def _place(view: Snapshot, kept: _Ledger, free: Sequence[Free], shifts: Sequence
     for renderer in free:
         warm[renderer.engine_key] = warm.get(renderer.engine_key, 0) + 1
     return place(view.queues, free, shares, view.rules, backlog=view.backlog, warm=warm)
-
-
-def _recalls(view: Snapshot, kept: _Ledger, free: Sequence[Free], placement: Placement) -> list[Revoke]:
-    """Prefetched shards that somebody else should have: a team that has nothing yet, or a renderer with nothing to do.
-
-    A team that begins to wait thus waits for no more than the shards that are being rendered.
-    """
-    wanted = len(placement.left_out) or (len(placement.idle) if not view.queues else 0)
-    spare = [r for r in free if r.held == SLOTS]
-    found: list[tuple[float, Revoke]] = []
-    for renderer in spare:
-        mine = sorted((h for h in kept.of(renderer.session) if h.lane is Lane.BULK), key=lambda held: held.age)
-        younger, older = mine[0], mine[-1]
-        wait = older.gpu_seconds / renderer.speed
-        if placement.left_out or wait > WORTH_MOVING:
-            found.append((wait, Revoke(renderer.name, (younger.shard,), running=False)))
-    found.sort(key=lambda one: (-one[0], one[1].name))
-    return [revoke for _, revoke in found[:wanted]]

@@ -64,6 +64,15 @@ class Free:
     reserved: bool = False  # for a shard that travels alone: nothing else until that is through
     probe: bool = False  # it comes out of quarantine: one small shard, and no more until that is through
 
+    @property
+    def empty(self) -> bool:
+        return not (self.held or self.interactive)
+
+    @property
+    def shut(self) -> bool:
+        """It has what it may have at once."""
+        return self.reserved or (self.probe and not self.empty)
+
 
 @dataclass(frozen=True, slots=True)
 class Loading:
@@ -95,17 +104,21 @@ class Line:
         self.taken: set[ShardId] = set()
         self._next = 0
 
-    def head_for(self, name: RendererName, everybody: frozenset[RendererName]) -> Head | None:
-        """The first that *name* may take: one that failed there goes elsewhere as long as there is an elsewhere."""
+    def head_for(self, renderer: Free, everybody: frozenset[RendererName]) -> Head | None:
+        """The first that *renderer* may take: one that failed there goes elsewhere as long as there is an elsewhere."""
         heads = self.queue.heads
         while self._next < len(heads) and heads[self._next].shard in self.taken:
             self._next += 1
         for head in heads[self._next :]:
-            if head.shard in self.taken:
+            if head.shard in self.taken or (head.alone and not renderer.empty):
                 continue
-            if name not in head.avoid or everybody <= set(head.avoid):
+            if renderer.name not in head.avoid or everybody <= set(head.avoid):
                 return head
         return None
+
+    def loner(self) -> Head | None:
+        """The first that travels alone and is not taken."""
+        return next((head for head in self.queue.heads if head.alone and head.shard not in self.taken), None)
 
     def take(self, head: Head) -> None:
         self.taken.add(head.shard)
@@ -121,18 +134,18 @@ class Band:
     """Lines of one team that stand alike in urgency and priority, in order of position."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
-        self._lines = sorted(lines, key=lambda line: (line.queue.position, line.key))
+        self.lines = sorted(lines, key=lambda line: (line.queue.position, line.key))
 
     @property
     def left(self) -> bool:
-        return any(len(line.taken) < len(line.queue.heads) for line in self._lines)
+        return any(len(line.taken) < len(line.queue.heads) for line in self.lines)
 
     def pick(self, renderer: Free, fits: Callable[[Line], Head | None], loading: Loading) -> tuple[Line, Head] | None:
         """The best for *renderer*, or None when it may take none of them."""
-        self._lines = [line for line in self._lines if len(line.taken) < len(line.queue.heads)]
+        self.lines = [line for line in self.lines if len(line.taken) < len(line.queue.heads)]
         first: float | None = None
         until, best, score = 0.0, None, 0.0
-        for line in self._lines:
+        for line in self.lines:
             queue = line.queue
             if first is not None and queue.position > max(first, until):
                 break

@@ -111,22 +111,41 @@ def ordinals_of(ranges: Ranges) -> list[int]:
 
 def ranges_of(ordinals: Sequence[int]) -> Ranges:
     """The fewest ranges that hold exactly *ordinals*."""
+    ordered = sorted(set(ordinals))
+    if not ordered:
+        return ()
     found: list[tuple[int, int]] = []
-    for ordinal in sorted(set(ordinals)):
-        if found and found[-1][1] == ordinal:
-            found[-1] = (found[-1][0], ordinal + 1)
-        else:
-            found.append((ordinal, ordinal + 1))
-    return tuple(found)
+    lo = hi = ordered[0]
+    for ordinal in ordered:
+        if ordinal != hi:
+            found.append((lo, hi))
+            lo = ordinal
+        hi = ordinal + 1
+    return (*found, (lo, hi))
 
 
 def contains(ranges: Ranges, ordinal: int) -> bool:
-    return any(lo <= ordinal < hi for lo, hi in ranges)
+    for lo, hi in ranges:  # noqa: SIM110  (a generator takes twice as long, and this is asked of every render)
+        if lo <= ordinal < hi:
+            return True
+    return False
 
 
 def minus(ranges: Ranges, ordinals: Sequence[int]) -> Ranges:
-    gone = set(ordinals)
-    return ranges_of([ordinal for ordinal in ordinals_of(ranges) if ordinal not in gone])
+    """In steps of ranges, not of ordinals: a shard of hundreds is left by fifty at a time."""
+    left: list[tuple[int, int]] = []
+    gone = list(reversed(ranges_of(ordinals)))
+    for lo, hi in ranges:
+        while gone and lo < hi and gone[-1][0] < hi:
+            first, end = gone[-1]
+            if lo < first:
+                left.append((lo, first))
+            lo = max(lo, min(end, hi))
+            if end <= hi:
+                gone.pop()
+        if lo < hi:
+            left.append((lo, hi))
+    return tuple(left)
 
 
 def halves(ranges: Ranges) -> tuple[Ranges, Ranges]:

@@ -78,9 +78,9 @@ class Looking:
     def placed(self, looked: Looked, taken: int) -> bool:
         """Says how many shards found a renderer; True when more heads might have been of use, which come next time."""
         shown = sum(len(queue.heads) for queue in looked.queues)
-        short = taken == shown and shown < sum(backlog.shards for backlog in self._backlog.values())
-        self._heads = self._heads * 2 if short else max(FEWEST_HEADS, self._heads // 2)
-        return short and taken > 0
+        short = 0 < taken == shown < sum(backlog.shards for backlog in self._backlog.values())
+        self._heads = self._heads * 2 if short else FEWEST_HEADS
+        return short
 
     def prices(self, tx: SchedulerTx) -> Mapping[str, float]:
         if self._is_due("costs", COSTS_EVERY):

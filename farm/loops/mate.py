@@ -26,6 +26,7 @@ class Mate:
     heard_at: float = 0.0  # monotonic
     draining_since: float | None = None
     busy_at: float | None = None  # when it last had a shard, or was first seen
+    full_until: float = 0.0  # it has just refused a shard that should have fitted
 
     @property
     def session(self) -> Session | None:
@@ -84,6 +85,7 @@ class Mate:
             heard_age=now - self.heard_at,
             gpu=self.hello.gpu if self.hello else "",
             idle=now - self.busy_at,
+            full=now < self.full_until,
         )
 
     def heartbeat(self) -> Heartbeat | None:

@@ -27,6 +27,9 @@ _HANGS = 4
 _ALL = "farm/"
 """What every renderer's name begins with."""
 
+_FULL_FOR = 5.0
+"""Seconds for which one that refused a shard for want of room gets none: asked at once it would refuse again."""
+
 _CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
 
@@ -150,6 +153,8 @@ class Roster:
             raise LeadershipLost(f"{item.name} has seen a newer epoch than {self._epoch}.")
         if item.offered not in (Offered.TAKEN, Offered.ALREADY):
             self.refused.add((item.shard, Fence(item.fence)))
+            if item.offered is Offered.FULL:
+                mate.full_until = self._monotonic() + _FULL_FOR
             if item.offered is Offered.DRAINING:  # a former leader drained it, or it has a fault: it takes no more
                 mate.draining = True
             _log.info("offer_refused", name=item.name, shard=item.shard, why=item.offered)
@@ -203,7 +208,9 @@ class Roster:
             if mate.hello is not None and not mate.draining and self._must_go(mate.name, mate.hello.node, going):
                 _log.info("renderer_draining", name=mate.name, node=mate.hello.node)
                 mate.draining = True
-            if mate.draining and mate.obeyed and not mate.holds:
+            if mate.draining and mate.hello is None:
+                self._fleet.end(mate.name)  # it has no node yet, and is not wanted: nobody shall buy it one
+            elif mate.draining and mate.obeyed and not mate.holds:
                 self._fleet.retire(mate.name)
             elif mate.draining:  # what was offered last may not be in what it said last
                 self._fleet.drain(mate.name, self._epoch)

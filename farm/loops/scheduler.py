@@ -6,7 +6,7 @@ keeps its reports until they are acknowledged.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -47,7 +47,7 @@ from schemas.report import CacheCounts
 
 _log = structlog.get_logger()
 
-_CAMPAIGNS_KEPT = 64
+_CAMPAIGNS_KEPT = 256
 _DEPOT_CHECK = 2.0
 _SHOW_EVERY = 2.0
 _LISTEN = 0.05
@@ -101,6 +101,7 @@ class Scheduler:
         self._looking = Looking(monotonic)
         self._looked_up: set[ShardId] = set()
         self._succeeded: set[RendererName] = set()  # since the renderers were last judged
+        self._gpus: dict[str, str] = {}  # by fleet
         self._noted: dict[RendererName, float] = {}
         self._campaigns: dict[CampaignId, ResolvedCampaign] = {}
 
@@ -244,7 +245,7 @@ class Scheduler:
                 accusations=looked.accusations,
                 quarantined=looked.quarantined,
                 succeeded=frozenset(self._succeeded),
-                scale=self._pace.scale,
+                scale=self._known_scale(),
             )
         )
         if oversight.decisions:
@@ -253,6 +254,15 @@ class Scheduler:
             self._looking.forget()
         self._succeeded.clear()
         return oversight
+
+    def _known_scale(self) -> Scale:
+        """With the type of GPU of each fleet as far as it was set, or a renderer of it ever said."""
+        for mate in self._roster.mates.values():
+            if mate.hello is not None:
+                fleet = mate.name.rpartition("/")[0] + "/"
+                self._gpus[fleet] = mate.hello.gpu
+        fleets = [replace(fleet, gpu=fleet.gpu or self._gpus.get(fleet.prefix)) for fleet in self._pace.scale.fleets]
+        return replace(self._pace.scale, fleets=fleets)
 
     def _snapshot(self, looked: Looked, oversight: Oversight) -> Snapshot:
         depot_answers = self._depot_answers()
@@ -365,12 +375,12 @@ class Scheduler:
     # what is kept between transactions
 
     def _resolved_in(self, tx: SchedulerTx, campaign: CampaignId) -> ResolvedCampaign:
-        """A campaign's spec never changes, so it is read once."""
-        if campaign not in self._campaigns:
-            while len(self._campaigns) >= _CAMPAIGNS_KEPT:
-                del self._campaigns[next(iter(self._campaigns))]
-            self._campaigns[campaign] = tx.resolved(campaign)
-        return self._campaigns[campaign]
+        """A campaign's spec never changes, so it is read once, and again when others were used since."""
+        found = self._campaigns.pop(campaign, None) or tx.resolved(campaign)
+        while len(self._campaigns) >= _CAMPAIGNS_KEPT:
+            del self._campaigns[next(iter(self._campaigns))]
+        self._campaigns[campaign] = found  # last in line to be forgotten
+        return found
 
 
 def _report(tally: Tally) -> None:

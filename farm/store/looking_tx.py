@@ -114,4 +114,6 @@ def _held(row: Any) -> Held:
         lane=Lane(row.lane),
         renders=row.renders,
         alone=travels_alone(lost=row.lost, width=row.renders),
+        gpu=row.gpu,
+        avoid=tuple(row.avoid),
     )

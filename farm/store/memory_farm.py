@@ -84,6 +84,8 @@ class Seeing:
             lane=lane_of(campaign),
             renders=shard.renders,
             alone=travels_alone(lost=shard.lost, width=shard.renders),
+            gpu=campaign.gpu,
+            avoid=shard.avoid,
         )
 
     # teams and money

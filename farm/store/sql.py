@@ -68,7 +68,8 @@ SELECT s.shard_id, s.session::text, s.fence::text,
        extract(epoch FROM clock_timestamp() - s.leased_at)::float8 AS age,
        coalesce(r.expires_at < clock_timestamp(), true) AS expired, r.ended_at IS NOT NULL AS ended,
        c.state = 'cancelling' AS cancelled, s.engine_key, s.checkpoint, (s.seconds * s.renders)::float8 AS gpu_seconds,
-       s.team_id, s.campaign_id, {LANE} AS lane, s.renders, s.lost
+       s.team_id, s.campaign_id, {LANE} AS lane, s.renders, s.lost,
+       c.gpu, s.avoid
   FROM shard s JOIN campaign c USING (campaign_id) LEFT JOIN renderer r ON r.session = s.session
  WHERE s.state = 'leased'
  ORDER BY s.shard_id

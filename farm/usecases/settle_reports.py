@@ -141,11 +141,12 @@ def _learn(tx: SchedulerTx, accepted: Sequence[_Accepted], resolved_of: _Resolve
     spent: dict[tuple[TeamId, str, str], list[tuple[float, int]]] = defaultdict(list)
     for one in accepted:
         shard = one.settled.shard
-        seconds = {row.ordinal: row.seconds.gpu - row.seconds.load for row in one.rows}
+        seconds = {row.ordinal: row.seconds for row in one.rows}
         good = [outcome for outcome in one.settled.outcomes if outcome.succeeded]
         for outcome in good[:: max(1, len(good) // _SAMPLE)]:
             steps = unet_steps_at(resolved_of(tx, shard.campaign), outcome.ordinal)
-            spent[shard.team, shard.engine_key, one.sender.gpu].append((seconds[outcome.ordinal], steps))
+            took = seconds[outcome.ordinal]
+            spent[shard.team, shard.engine_key, one.sender.gpu].append((took.gpu - took.load, steps))
     for (team, engine_key, gpu), costs in sorted(spent.items()):
         steps = sum(n for _, n in costs)
         mean, squares = sum(s for s, _ in costs) / steps, sum(s * s / n for s, n in costs) / steps

@@ -279,6 +279,33 @@ def test_people_are_warned_once_until_it_no_longer_holds(farm: Farm) -> None:
     assert len(farm.events("campaign.warning")) == 2, "it is over"
 
 
+def test_what_was_warned_of_last_is_told_while_it_stands(farm: Farm) -> None:
+    campaign, other = farm.submit(1), farm.submit(2)
+
+    def told() -> dict[str, str]:
+        with farm.api.as_team(OURS) as team:
+            return team.warnings(campaign)
+
+    assert told() == {}
+    with farm.leading() as tx:
+        tx.warn(other, "budget_near", "Another one's.", {})
+        tx.warn(campaign, "deadline_at_risk", "An hour late.", {})
+        tx.warn(campaign, "budget_near", "Nearly spent.", {})
+    assert list(told().items()) == [("deadline_at_risk", "An hour late."), ("budget_near", "Nearly spent.")]
+    with farm.leading() as tx:
+        tx.unwarn(campaign, "deadline_at_risk")
+    assert told() == {"budget_near": "Nearly spent."}
+    with farm.leading() as tx:
+        tx.warn(campaign, "deadline_at_risk", "Two hours late.", {})
+    assert list(told().items()) == [("budget_near", "Nearly spent."), ("deadline_at_risk", "Two hours late.")]
+    with farm.api.as_team(THEIRS) as team:
+        assert team.warnings(campaign) == {}
+    farm.later()
+    with farm.leading() as tx:
+        tx.sweep(events=timedelta(minutes=1), attempts=timedelta(days=1), sessions=timedelta(days=1), limit=100)
+    assert told() == {}, "nobody remembers what was said"
+
+
 # what the API is shown
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from farm.sdk import Unreachable
-from tests.support.faults import Trial, trial, until
+from tests.support.faults import Trial, until
+from tests.support.trials import trial
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from farm.embedded import EmbeddedFarm
-from tests.support.faults import SmallDisk, Trial, small_disk, trial, until
+from tests.support.faults import Trial, until
+from tests.support.trials import PATIENT, SmallDisk, small_disk, trial
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def disks() -> Iterator[dict[str, SmallDisk]]:
 def running(disks: dict[str, SmallDisk]) -> Iterator[Trial]:
     def settings(farm: EmbeddedFarm) -> dict[str, str]:
         (farm.data / "s3").symlink_to(disks["s3"].at)
-        return {"FARM_ENGINE_CACHE": str(disks["cache"].at / "weights")}
+        return {**PATIENT, "FARM_ENGINE_CACHE": str(disks["cache"].at / "weights")}
 
     with trial(settings) as made:
         yield made
@@ -52,9 +53,20 @@ def test_a_store_whose_disk_is_full_costs_no_render_when_there_is_room_again(
 
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_scheduler_whose_clock_is_an_hour_off_loses_no_lease(running: Trial, hours: int) -> None:
+    """Leases go by the database's clock. The store goes by its own, and refuses what is signed at the wrong hour."""
+    client, campaign = running.farm.client, running.begin(f"clock {hours}")
     running.crashes.set_clock("scheduler", timedelta(hours=hours))
     running.kill("scheduler")
     running.farm.up()
-    campaign = running.submit(f"clock {hours}")
+    until(lambda: client.campaign(campaign).counts.running == 0, "what was under way is settled")
+    until(lambda: client.why(campaign).code == "depot_down", "the rest waits, and says why")
+    assert client.campaign(campaign).counts.queued > 0
+    running.crashes.mend_clock("scheduler")
+    running.kill("scheduler")
+    running.farm.up()
     running.end(campaign)
     assert running.lost_leases(campaign) == 0
+
+
+def test_afterwards_every_promise_is_kept_and_no_orphan_is_left(running: Trial) -> None:
+    running.audit()

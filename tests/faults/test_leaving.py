@@ -6,7 +6,8 @@ import psutil
 import pytest
 
 from farm import bootstrap
-from tests.support.faults import Trial, trial, until
+from tests.support.faults import Trial, until
+from tests.support.trials import PATIENT, trial
 
 NOTICE = 30.0
 """Seconds that GCP and Azure give a node; AWS gives 120."""
@@ -15,7 +16,7 @@ NOTICE = 30.0
 @pytest.fixture(scope="module")
 def running() -> Iterator[Trial]:
     # Three renderers: one waits for a node of its own.
-    with trial({"FARM_FLEET_RENDERERS": "3", "FARM_FLEET_LEAST": "3", "FARM_LEASE_TTL": "PT15S"}) as made:
+    with trial({**PATIENT, "FARM_FLEET_RENDERERS": "3", "FARM_FLEET_LEAST": "3"}) as made:
         yield made
 
 

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.faults import LEADER, LEASE, Trial, let_pass, trial_behind_proxies
+from tests.support.faults import Trial, let_pass
+from tests.support.trials import LEADER, LEASE, trial_behind_proxies
 
 FAULTS = ("cut", "silence", "drop_replies")
 

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from tests.support.faults import LEADER, LEASE, TOTAL, Trial, let_pass, trial, until
+from tests.support.faults import TOTAL, Trial, let_pass, until
+from tests.support.trials import LEADER, LEASE, trial
 
-PROCESSES = ("scheduler", "renderer", "postgres", "s3", "raylet", "gcs_server")
+PROCESSES = ("renderer", "postgres", "s3", "raylet", "gcs_server")
+
+DOWN = {"postgres": "store_down", "s3": "depot_down"}
+"""What the API says of itself while it is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -15,16 +20,36 @@ def running() -> Iterator[Trial]:
         yield made
 
 
+def test_the_api_knows_no_password_but_its_own(running: Trial) -> None:
+    """A hole in what faces the network must not open the tables' owner."""
+    secrets = running.farm.parts.state.secrets
+    known = " ".join(psutil.Process(running.farm.pid("api")).environ().values())
+    assert secrets["farm_api"] in known
+    assert not [name for name in ("farm_owner", "farm_scheduler", "postgres", "ray_token") if secrets[name] in known]
+
+
+def test_a_scheduler_that_is_replaced_finds_its_renderers_warm(running: Trial) -> None:
+    campaign = running.begin("scheduler replaced")
+    renderers, epoch = running.farm.renderer_pids(), running.epoch()
+    running.kill("scheduler")
+    running.farm.up()
+    running.end(campaign)
+    assert running.farm.renderer_pids() == renderers
+    assert running.epoch() > epoch
+
+
 @pytest.mark.parametrize("what", PROCESSES)
 def test_a_process_that_is_killed_costs_no_render(running: Trial, what: str) -> None:
     campaign = running.begin(f"{what} killed")
     killed = running.kill(what)
+    if what in DOWN:
+        assert DOWN[what] in running.complaints()
     running.mend(what)
     running.end(campaign)
     assert not killed.is_running()
 
 
-@pytest.mark.parametrize("what", PROCESSES)
+@pytest.mark.parametrize("what", ["scheduler", *PROCESSES])
 def test_a_process_that_is_frozen_for_longer_than_a_lease_costs_no_render(running: Trial, what: str) -> None:
     campaign = running.begin(f"{what} frozen")
     with running.frozen(what):

@@ -8,7 +8,8 @@ import pytest
 from tests.support.crash import Crashes
 from tests.support.fake_nodes import FakeNodes, fake_nodes
 from tests.support.farm import live_farm
-from tests.support.faults import ENV, Trial, until
+from tests.support.faults import Trial, until
+from tests.support.trials import ENV
 
 KINDS = ("reserved", "spot")
 

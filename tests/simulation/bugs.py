@@ -3,7 +3,7 @@
 Each patches the code under test through *put* (`monkeypatch.setattr`) and names the checks that may notice it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -177,7 +177,7 @@ def _nobody_quarantined(put: Put) -> None:
     oversee = overseeing.oversee
 
     def blind(view: Any) -> Oversight:
-        return oversee(replace(view, accusations=(), quarantined=()))
+        return oversee(replace(view, accusations=()))
 
     put(looping, "oversee", blind)
 
@@ -192,17 +192,6 @@ def _gives_up_at_once(put: Put) -> None:
 
 def _never_gives_up(put: Put) -> None:
     put(settling, "after_failure", lambda kind, *, now, **_: RetryAt(now + timedelta(seconds=1)))
-
-
-def _same_fence(put: Put) -> None:
-    """A late report of a lost lease then counts as one of the new lease."""
-    take = MemorySchedulerTx.take
-
-    def stale(self: MemorySchedulerTx, placed: Sequence[Any]) -> Any:
-        self._state.new_fence = lambda: "f" * 32  # type: ignore[assignment,return-value]
-        return take(self, placed)
-
-    put(MemorySchedulerTx, "take", stale)
 
 
 BUGS = (
@@ -226,7 +215,6 @@ BUGS = (
     Bug("no drain", _no_drain, ("P7 drained",), 40),
     Bug("gives up at once", _gives_up_at_once, ("blame",), 10),
     Bug("never gives up", _never_gives_up, ("alive",), 10),
-    Bug("same fence", _same_fence, ("P5 no repeat", "charges", "P2 nothing lost"), 40),
 )
 
 __all__ = ["BUGS", "Bug", "Put"]

@@ -83,6 +83,10 @@ class Cluster:
             one.reply(Died(name, "The renderer is gone."))
         self.settle()
 
+    def broken(self, name: str) -> bool:
+        actor = self.actors.get(RendererName(name))
+        return actor is not None and actor.node is not None and actor.node.broken
+
     def call(self, name: RendererName, what: str, run: Call, reply: Reply) -> None:
         actor = self.actors.get(name)
         if actor is None:

@@ -60,18 +60,18 @@ class WatchedTx:
         tx: SchedulerTx,
         commit: Commit,
         promises: Promises,
-        open_names: Callable[[], frozenset[RendererName]],
+        at_work: Callable[[], dict[RendererName, str]],
     ) -> None:
-        self._tx, self._commit, self._promises, self._open_names = tx, commit, promises, open_names
+        self._tx, self._commit, self._promises, self._at_work = tx, commit, promises, at_work
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)
 
     def take(self, placed: Sequence[Placed]) -> list[tuple[ShardRow, Placed]]:
         found = self._tx.take(placed)
-        open_names = self._open_names()
+        at_work = self._at_work()
         for shard, place in found:
-            self._promises.leasing(shard, place, open_names)
+            self._promises.leasing(shard, place, at_work)
         self._commit.taken += found
         return found
 
@@ -87,8 +87,8 @@ class WatchedTx:
 class SchedulerDatabase:
     """`farm.ports.SchedulerStore`."""
 
-    def __init__(self, line: Line, promises: Promises, open_names: Callable[[], frozenset[RendererName]]) -> None:
-        self._line, self._promises, self._open_names = line, promises, open_names
+    def __init__(self, line: Line, promises: Promises, at_work: Callable[[], dict[RendererName, str]]) -> None:
+        self._line, self._promises, self._at_work = line, promises, at_work
         self.last_seen = 0  # number of the last commit before this process's last transaction
 
     def ready(self) -> None:
@@ -118,7 +118,7 @@ class SchedulerDatabase:
         commit = Commit(leadership.epoch)
         with self._line.call():
             with self._line.store.as_scheduler(leadership) as tx:
-                yield WatchedTx(tx, commit, self._promises, self._open_names)
+                yield WatchedTx(tx, commit, self._promises, self._at_work)
                 self._line.break_before_commit()
             self.last_seen = self._promises.commits
             self._promises.committed(commit)

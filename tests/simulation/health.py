@@ -1,5 +1,6 @@
 """Who is to blame when renders fail, by what the simulator knows and the scheduler has to find out."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from farm.core.ids import RendererName
@@ -11,21 +12,22 @@ from tests.simulation.kernel import Kernel
 _SEEN = 3.0
 """Seconds after which a leader that is well has seen a quarantine."""
 
-MOST_WASTED = 400
-"""Renders that a broken GPU may fail before it is closed for good; each probe fails a shard of some ten renders."""
+MOST_WASTED = 15
+"""Shards that a broken GPU may get: what it takes to see through it, and probes."""
 
 
 @dataclass(slots=True)
 class Health:
-    """Each check returns what is wrong, or None."""
+    """Each check returns what is wrong, or None. *broken* says whether a renderer's GPU fails every render."""
 
     kernel: Kernel
     store: MemoryStore
     physics: Physics
-    wasted: dict[str, int] = field(default_factory=dict)  # renders, by node with a broken GPU
+    broken: Callable[[str], bool] = lambda _: False
+    wasted: dict[str, int] = field(default_factory=dict)  # shards, by renderer while its GPU was broken
 
-    def leased(self, shard: ShardRow, name: RendererName, open_names: frozenset[RendererName]) -> str | None:
-        """*open_names*: those that the leader could have chosen from."""
+    def leased(self, shard: ShardRow, name: RendererName, at_work: Mapping[RendererName, str]) -> str | None:
+        """*at_work*: those that the leader could have chosen from, with their type of GPU."""
         state, now = self.store.state, self.kernel.clock()
         health = state.health.rows.get(name)
         if health is not None and health.quarantined_at is not None:
@@ -33,9 +35,17 @@ class Health:
             if known_for > _SEEN and (health.by_hand or (health.until is not None and now < health.until)):
                 return f"{name} is in quarantine since {known_for:.1f} s, and gets shard {shard.id}"
         if name in shard.avoid:
-            others = [other for other in sorted(open_names - set(shard.avoid)) if self._clean(other)]
+            gpu = state.campaigns.rows[shard.campaign].row.gpu
+            able = [other for other in sorted(at_work) if gpu is None or at_work[other] == gpu]
+            others = [other for other in able if other not in shard.avoid and self._clean(other)]
             if others:
                 return f"shard {shard.id} failed on {name} and goes there again; {others[0]} is free of suspicion"
+        return self._wasted(name) if self.broken(name) else None
+
+    def _wasted(self, name: RendererName) -> str | None:
+        self.wasted[name] = self.wasted.get(name, 0) + 1
+        if self.wasted[name] > MOST_WASTED:
+            return f"{name} has a broken GPU, and got {self.wasted[name]} shards since"
         return None
 
     def _clean(self, name: RendererName) -> bool:
@@ -46,11 +56,4 @@ class Health:
     def outcome(self, render: tuple[int, int], outcome: NewOutcome) -> str | None:
         if outcome.failure is not None and fate_of(outcome.fingerprint, self.physics) in (Fate.GOOD, Fate.FLAKY):
             return f"good render {render} failed: {outcome.failure.code} on {outcome.renderer}"
-        return None
-
-    def wasted_on(self, node: str) -> str | None:
-        """A broken GPU has failed another render."""
-        self.wasted[node] = self.wasted.get(node, 0) + 1
-        if self.wasted[node] > MOST_WASTED:
-            return f"{node} has a broken GPU, and has failed {self.wasted[node]} renders"
         return None

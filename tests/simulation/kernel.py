@@ -14,8 +14,11 @@ class Violation(Exception):
     """A promise was broken. ``check`` is the name of the invariant."""
 
     def __init__(self, check: str, detail: str) -> None:
-        super().__init__(f"{check}: {detail}")
+        super().__init__(check, detail)  # as they came: it travels between processes
         self.check, self.detail = check, detail
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.detail}"
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,7 @@ avoid              a retry goes elsewhere as long as there is an elsewhere
 alive              in the calm everything ends
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.ledger import Ledger, Stage
@@ -167,14 +167,14 @@ class Promises:
         for settled in commit.settled:
             self._settled(settled)
 
-    def leasing(self, shard: ShardRow, placed: Placed, open_names: frozenset[RendererName]) -> None:
-        """Before the transaction goes on: it may end the campaign. *open_names*: whom the leader may give work."""
+    def leasing(self, shard: ShardRow, placed: Placed, at_work: Mapping[RendererName, str]) -> None:
+        """Before the transaction goes on: it may end the campaign. *at_work*: whom the leader may give work."""
         state = self._store.state.campaigns.rows[shard.campaign].row.state
         if state not in (CampaignState.ACTIVE, CampaignState.PROOFING):
             raise self.broken("P9 cancelled", f"shard {shard.id} went to {placed.name}; its campaign is {state}")
         if self.held and any((shard.campaign, ordinal) in self.held for ordinal in ordinals_of(shard.todo)):
             raise self.broken("proof", f"shard {shard.id} is beyond its campaign's proof, and went to {placed.name}")
-        self.hold("blame", self.health.leased(shard, placed.name, open_names))
+        self.hold("blame", self.health.leased(shard, placed.name, at_work))
 
     def _unheard(self, shard: ShardRow) -> list[int]:
         """Ordinals that no living renderer has reported under the fence: for the others a release is no excuse."""

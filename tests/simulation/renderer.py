@@ -271,7 +271,6 @@ class Life:
 
     def _failure(self, row: OrderRow) -> Failure | None:
         if self.node.broken:
-            self._promises.hold("blame", self._promises.health.wasted_on(self.node.name))
             return BROKEN_GPU
         fate = fate_of(row.fingerprint, self._physics)
         return failure_of(fate, first=self._promises.first_try(row.fingerprint))

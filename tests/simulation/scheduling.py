@@ -84,7 +84,7 @@ class Process:
     def start(self) -> None:
         self.lives += 1
         self.alive, self._killed, self._turning, self._pause = True, False, False, _FIRST_PAUSE
-        self.database = SchedulerDatabase(self.line, self._promises, self._open_names)
+        self.database = SchedulerDatabase(self.line, self._promises, self._at_work)
         self.fleet = SimulatedFleet(self._kernel, self._cluster, self._faults, self.poke, self._offered)
         self.scheduler = Scheduler(
             holder=f"scheduler-{self._number}-{self.lives}",
@@ -197,9 +197,10 @@ class Process:
     def _offered(self, name: RendererName, order: ShardOrder) -> None:
         self._promises.offered(order, since=self.database.last_seen)
 
-    def _open_names(self) -> frozenset[RendererName]:
+    def _at_work(self) -> dict[RendererName, str]:
+        """Renderers that the leader may give work, with their type of GPU."""
         mates = self.scheduler._roster.mates.values()
-        return frozenset(mate.name for mate in mates if mate.hello and not mate.draining and not mate.silent)
+        return {mate.name: mate.hello.gpu for mate in mates if mate.hello and not mate.draining and not mate.silent}
 
     @property
     def busy(self) -> bool:

@@ -95,6 +95,7 @@ class World:
         self.chaos = Chaos(self)
         names = tuple(RendererName(f"{fleet.prefix}{n}") for fleet in fleets for n in range(fleet.most))
         self.operator = Operator(kernel, self.store, names, every=rng.choice((30.0, 1e6)))
+        self.promises.health.broken = self.cluster.broken
         self.promises.compare_teams()
 
     def _users(self, rng: random.Random, gpus: tuple[str, ...]) -> list[User]:

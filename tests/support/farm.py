@@ -10,10 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 import psutil
-import psycopg
 
 from farm import bootstrap
-from farm.depot.s3 import S3Depot
 from farm.embedded import EmbeddedFarm
 from farm.sdk import Client
 from schemas.campaign import Block, CampaignSpec, SourceEntry
@@ -101,34 +99,6 @@ def wait_for_renders(client: Client, campaign: str, count: int) -> None:
             done += sum(hi - lo for part in ("succeeded", "failed") for lo, hi in event.data[part])
         if done >= count:
             return
-
-
-def audit(farm: LiveFarm, campaign: str, total: int) -> None:
-    """P1 to P3 on one campaign: one outcome a render, its object present, its sha256 right; and the books balance."""
-    counts = farm.client.campaign(campaign).counts
-    assert (counts.total, counts.succeeded, counts.failed) == (total, total, 0)
-    renders = list(farm.client.renders(campaign))
-    assert [render.ordinal for render in renders] == list(range(total))
-    env = farm.parts.settings_env()
-    depot = S3Depot(
-        endpoint=env["FARM_DEPOT_ENDPOINT"],
-        access_key=env["FARM_DEPOT_ACCESS_KEY"],
-        secret_key=env["FARM_DEPOT_SECRET_KEY"],
-        bucket=env["FARM_DEPOT_BUCKET"],
-        region=env["FARM_DEPOT_REGION"],
-        secure=False,
-    )
-    with psycopg.connect(env["FARM_OWNER_DATABASE_URL"]) as connection:
-        kept = connection.execute(
-            "SELECT o.ordinal, p.key, encode(p.sha256, 'hex') FROM outcome o JOIN picture p USING (picture_id)"
-            " WHERE o.campaign_id = (SELECT campaign_id FROM campaign ORDER BY campaign_id DESC LIMIT 1)"
-            " ORDER BY o.ordinal"
-        ).fetchall()
-        left = connection.execute("SELECT count(*) FROM shard WHERE state NOT IN ('done', 'cancelled')").fetchone()
-    assert [row[0] for row in kept] == list(range(total))
-    assert left == (0,)
-    for render, (_, key, sha256) in zip(renders, kept, strict=True):
-        assert render.sha256 == sha256 == hashlib.sha256(depot.get(key)).hexdigest()
 
 
 def farm_command(*words: str, data: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -256,7 +256,12 @@ def test_warnings_are_shown(http: Http, stocked: list[str], scheduler: Scheduler
     campaign = submitted(http, stocked)
     with scheduler.tx() as tx:
         tx.warn(CampaignId(read("cmp", campaign)), "budget_near", "80% is spent.", {"spent": 8})
-    assert shown(http, campaign)["warnings"] == ["budget_near"]
+    found = shown(http, campaign)
+    assert (found["warnings"], found["warning_details"]) == (["budget_near"], {"budget_near": "80% is spent."})
+    with scheduler.tx() as tx:
+        tx.unwarn(CampaignId(read("cmp", campaign)), "budget_near")
+    found = shown(http, campaign)
+    assert (found["warnings"], found["warning_details"]) == ([], {})
 
 
 def test_a_team_sees_its_share_and_what_it_has_spent(http: Http, stocked: list[str], scheduler: Scheduler) -> None:

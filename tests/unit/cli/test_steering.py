@@ -295,13 +295,16 @@ def test_a_budget_that_paused_it_is_named_and_so_are_warnings(
 ) -> None:
     campaign = submitted()
     with scheduler.tx() as tx:
-        tx.warn(CampaignId(read("cmp", campaign)), "deadline_at_risk", "An hour late.", {})
+        tx.warn(CampaignId(read("cmp", campaign)), "deadline_at_risk", "An hour late. It needs a later one.", {})
         tx.pause(CampaignId(read("cmp", campaign)), PausedBy.BUDGET, "All of it is spent.")
     facts = run("campaign", "show", campaign).stdout
     assert "state\tpaused, its budget is spent" in facts
-    assert "warning\tits deadline will probably be missed" in facts
+    assert "warning\tAn hour late. It needs a later one." in facts
     watched = run("campaign", "watch", campaign, "--timeout", "0", code=5)
     assert "warning: its deadline will probably be missed" in watched.stderr
+    assert watched.stderr.count("Warning: An hour late. It needs a later one.\n") == 1
+    because = run("campaign", "why", campaign).stdout.splitlines()
+    assert because[1:] == ["Warning: An hour late. It needs a later one."]
     assert "farm campaign set" in run("campaign", "resume", campaign, code=1).stderr
 
 

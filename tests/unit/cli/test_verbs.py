@@ -12,7 +12,9 @@ from typer.testing import CliRunner, Result
 from farm.cli import watch, watching
 from farm.cli.main import app
 from farm.cli.watch import Pace
+from farm.core.ids import CampaignId, read
 from schemas.renderer import RendererView
+from tests.unit.api.scheduling import Scheduler
 from tests.unit.api.serving import Farm
 from tests.unit.api.world import CHECKPOINT, lora_of, picture, safetensors
 
@@ -204,8 +206,10 @@ def test_pace() -> None:
     assert len(pace.seen) <= watch.WINDOW + 2
 
 
-def test_watch_on_a_terminal_shows_speed_and_renderers(stocked: Farm, tmp_path: Path) -> None:
+def test_watch_on_a_terminal_shows_speed_renderers_and_warnings(stocked: Farm, tmp_path: Path) -> None:
     campaign = run("campaign", "submit", write_campaign(tmp_path, variants=2)).stdout.strip()
+    with Scheduler(stocked.world.store).tx() as tx:
+        tx.warn(CampaignId(read("cmp", campaign)), "deadline_at_risk", "An hour late.", {})
     console = Console(force_terminal=True, width=100, record=True)
     found = RendererView(
         name="farm/local/1/0",
@@ -229,5 +233,5 @@ def test_watch_on_a_terminal_shows_speed_and_renderers(stocked: Farm, tmp_path: 
     )
     assert ended.counts.failed == 1
     text = console.export_text()
-    for part in ("1 of 2 renders", "2 of 2 renders", "images/s", "time left none", "farm/local/1/0", "busy"):
+    for part in ("1 of 2 renders", "2 of 2 renders", "images/s", "time left none", "farm/local/1/0", "busy", "Warning: An hour late."):
         assert part in text

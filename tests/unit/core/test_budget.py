@@ -1,6 +1,7 @@
 """Budgets: who is near, who is through, and what may still start."""
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -58,9 +59,12 @@ def test_of_two_limits_the_tighter_one_counts() -> None:
     assert judged(purse(budget=Budget(money=0.01, gpu_seconds=50)), per=PER_SECOND).room == {A: pytest.approx(5.0)}
 
 
-def test_where_nothing_has_a_price_a_limit_in_money_does_not_bite() -> None:
-    found = judged(purse(budget=Budget(money=1.0), spent=SpentRow(9.0, 5.0)))
-    assert found == Budgets((), {}, {})
+def test_where_nothing_has_a_price_a_limit_in_money_holds_only_what_has_reached_it() -> None:
+    """Priced renderers come and go; a campaign that is through its money must not go on and off with them."""
+    assert judged(purse(budget=Budget(money=10.0), spent=SpentRow(9.0, 5.0))) == Budgets((), {CampaignId(1): inf}, {})
+    spent = judged(purse(budget=Budget(money=1.0), spent=SpentRow(9.0, 5.0)))
+    assert [type(decision) for decision in spent.decisions] == [Pause, Warn]
+    assert spent.room == {CampaignId(1): 0.0}
 
 
 def test_people_are_warned_once_and_the_warning_ends_when_the_budget_is_raised() -> None:

@@ -135,6 +135,14 @@ def test_what_is_bound_to_a_type_of_gpu_wakes_the_fleet_that_has_it() -> None:
     assert oversight(H100, queues=pinned, backlog=backlog()).wake == ()
 
 
+def test_renderers_that_get_no_node_leave_the_work_to_the_next_fleet() -> None:
+    waiting = [seen("farm/h100/1/0", session=None, idle=30.0, gpu="")]
+    assert oversight(replace(H100, most=1), L4, queues=[queue()], backlog=backlog(shards=1), seen=waiting).wake == ()
+    stuck = [replace(waiting[0], idle=3600.0)]
+    found = oversight(replace(H100, most=1), L4, queues=[queue()], backlog=backlog(shards=1), seen=stuck)
+    assert found.wake == ("farm/l4/1/0",)
+
+
 def test_what_is_under_way_keeps_its_renderer_and_idle_ones_are_retired() -> None:
     there = [seen("farm/h100/1/0"), seen("farm/h100/1/1", idle=301.0), seen("farm/h100/1/2", idle=299.0)]
     found = oversight(seen=there, held=[held("farm/h100/1/0")])

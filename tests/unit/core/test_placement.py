@@ -187,6 +187,25 @@ def test_a_shard_that_takes_renderers_down_travels_alone() -> None:
     assert placing([queue(2, lane=Lane.INTERACTIVE)], [free("x", held=1, reserved=True)]).placed == []
 
 
+def test_one_that_travels_alone_holds_up_neither_those_behind_it_nor_is_itself_put_off_for_ever() -> None:
+    heads = (head(1, alone=True, seconds=1.0), *(head(n, seconds=1.0) for n in range(2, 9)))
+    busy = [free("x", held=1, left=1.0), free("y", held=1, left=2.0)]
+    assert pairs(placing([queue(*heads)], busy)) == [(2, "y")], "x is kept free"
+    assert pairs(placing([queue(*heads)], [replace(busy[0], held=0, left=0.0), busy[1]])) == [(1, "x"), (2, "y")]
+
+
+def test_a_slow_renderer_leaves_a_shard_only_to_one_that_may_take_it() -> None:
+    speeds = replace(RULES, speeds={"H100": 4.0, "L4": 0.5})
+    slow, fast = free("a", gpu="L4", speed=0.5), free("b", gpu="H100", speed=4.0, held=1, left=20.0)
+    for pinned in (queue(1, gpu="L4"), queue(head(1, avoid=("b",)))):
+        assert pairs(placing([pinned], [slow, fast], rules=speeds)) == [(1, "a")]
+    assert pairs(placing([queue(1)], [slow, replace(fast, reserved=True)], rules=speeds)) == [(1, "a")]
+    burst = Shares([team(1, burst=1)])
+    assert pairs(placing([queue(1)], [slow, fast], rules=speeds, shares=burst)) == []
+    burst.lease(TeamId(1), Session("s-a"), 0.0)
+    assert pairs(placing([queue(1)], [slow, fast], rules=speeds, shares=burst)) == [(1, "a")]
+
+
 def test_a_probe_gets_one_shard() -> None:
     assert len(placing([queue(head(1, seconds=1), head(2, seconds=1))], [free("x", probe=True)]).placed) == 1
 
@@ -257,8 +276,9 @@ def test_a_quota_holds_while_others_wait_and_a_burst_always() -> None:
 
 def test_teams_that_got_nothing_and_renderers_that_have_nothing_are_named() -> None:
     full = [free("x", held=SLOTS, left=99.0)]
-    assert placing([queue(1)], full).left_out == frozenset({TeamId(1)})
-    assert placing([queue(1)], [free("x")]).left_out == frozenset()
+    assert placing([queue(1)], full).left_out == {TeamId(1): {"x"}}
+    assert placing([queue(1)], [free("x")]).left_out == {}
+    assert placing([queue(1, gpu="H100")], full).left_out == {}, "nobody could take it"
     assert placing([], [free("x"), free("y", held=1)]).idle == (RendererName("x"),)
 
 

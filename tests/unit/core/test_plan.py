@@ -11,7 +11,6 @@ from farm.core.placement import Head, Loading, Queue, Rules
 from farm.core.plan import (
     LOOK_UPS,
     SETTLE_GRACE,
-    WORTH_MOVING,
     Decision,
     Dispatch,
     End,
@@ -26,6 +25,7 @@ from farm.core.plan import (
     Wake,
     plan,
 )
+from farm.core.recalls import WORTH_MOVING
 from schemas.order import Lane
 
 D = TypeVar("D", bound=Decision)
@@ -237,6 +237,48 @@ def test_an_idle_renderer_gets_what_another_has_only_prefetched() -> None:
         leases = [held(1, age=90.0, gpu_seconds=left), held(2, age=5.0, gpu_seconds=30.0)]
         snapshot = view(held=leases, seen=[seen(0, 1, 2), seen(1)])
         assert of(Revoke, snapshot) == [Revoke(NAMES[0], (ShardId(2),), running=False)] * moved
+
+
+def test_nothing_is_recalled_for_whom_it_would_not_help() -> None:
+    """Else it would be handed back and leased again for ever."""
+    full = [held(n, 0, age=99.0 - n, gpu_seconds=30.0) for n in range(2)]
+    there = [seen(0, 0, 1, gpu="L4")]
+    pinned = queue(9, team=TeamId(2), campaign=CampaignId(2), gpu="H100")
+    assert of(Revoke, view(queues=[pinned], held=full, seen=there)) == []
+    assert len(of(Revoke, view(queues=[replace(pinned, gpu=None)], held=full, seen=there))) == 1
+    burst = [TeamShare(TeamId(1), burst=1)]
+    assert of(Revoke, view(held=full, seen=[*there, seen(1, gpu="L4")], teams=burst)) == []
+    for changes in ({"gpu": "L4"}, {"avoid": (NAMES[1],)}):
+        bound = [full[0], replace(full[1], **changes)]
+        assert of(Revoke, view(held=bound, seen=[*there, seen(1, gpu="H100")])) == []
+    assert len(of(Revoke, view(held=full, seen=[*there, seen(1, gpu="H100")]))) == 1
+    slow = Rules(Loading({}, {}), speeds={"L4": 1.0, "T4": 0.2})
+    assert of(Revoke, view(held=full, seen=[*there, seen(1, gpu="T4")], rules=slow)) == []
+
+
+def test_a_slow_gpu_is_given_its_time_before_it_is_taken_for_hung() -> None:
+    lease = held(1, age=2400.0, gpu_seconds=20.0)
+    assert len(of(End, view(held=[lease], seen=[seen(0, 1, gpu="T4")]))) == 1
+    slow = Rules(Loading({}, {}), speeds={"T4": 0.5})
+    assert of(End, view(held=[lease], seen=[seen(0, 1, gpu="T4")], rules=slow)) == []
+
+
+def test_what_a_closed_renderer_has_not_begun_goes_elsewhere() -> None:
+    leases = [held(1), held(2)]
+    shut = view(held=leases, seen=[seen(0, 1, 2)], closed=frozenset(NAMES[:1]))
+    assert of(Revoke, shut) == [Revoke(NAMES[0], (ShardId(1), ShardId(2)), running=False)]
+
+
+def test_one_that_has_just_said_that_it_is_full_is_not_asked_again_at_once() -> None:
+    assert dispatched(view(queues=[queue(1)], seen=[seen(0, full=True)])) == []
+
+
+def test_renderers_are_woken_while_others_are_still_compared_once_something_is_real() -> None:
+    queues = [queue(1), queue(2, engine_key="other")]
+    half = view(queues=queues, looked_up=frozenset({ShardId(1)}), wake=NAMES)
+    assert len(of(LookUp, half)) == 1
+    assert len(of(Wake, half)) == len(NAMES)
+    assert of(Retire, view(retire=NAMES[:1], seen=[seen(0)])) == [Retire(NAMES[0])]
 
 
 def test_closed_renderers_get_nothing_and_suspects_only_when_nobody_else_is_there() -> None:

@@ -1,5 +1,7 @@
 """How much was rendered before: exactly where that is cheap, else never more than there is."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +16,13 @@ def test_ordinals_are_distinct_in_order_and_inside(renders: int) -> None:
     ordinals = to_look_up(renders)
     assert len(ordinals) == min(renders, EXACT)
     assert all(0 <= ordinal < renders for ordinal in ordinals)
-    assert all(first < second for first, second in zip(ordinals, ordinals[1:], strict=False))
+    assert all(first < second for first, second in pairwise(ordinals))
 
 
 @given(st.integers(EXACT + 1, 20_000_000))
 def test_every_stretch_of_a_large_campaign_is_looked_at(renders: int) -> None:
     ordinals = [0, *to_look_up(renders), renders]
-    widest = max(second - first for first, second in zip(ordinals, ordinals[1:], strict=False))
+    widest = max(second - first for first, second in pairwise(ordinals))
     assert widest <= 2 * (renders // EXACT + 1)
 
 

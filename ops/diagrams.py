@@ -30,9 +30,17 @@ def page() -> str:
     shard = diagram(SHARD_EDGES, begins=("ready", "held"), ends=("done", "cancelled"))
     renderer = diagram(RENDERER_EDGES, begins=("starting",), ends=("lost",))
     parts = [
-        ("Campaign", "`farm/core/campaign.py`. What is paused by a budget goes on by itself when it is raised.", campaign),
+        (
+            "Campaign",
+            "`farm/core/campaign.py`. One that a budget has paused goes on by itself when it is raised.",
+            campaign,
+        ),
         ("Shard", "`farm/core/shard.py`. Held until the campaign's proof is approved; leased under a fence.", shard),
-        ("Renderer", "`farm/core/renderer_states.py`. A lost one may come back under its name, as a new session.", renderer),
+        (
+            "Renderer",
+            "`farm/core/renderer_states.py`. A lost one may come back under its name, in a new session.",
+            renderer,
+        ),
     ]
     return _INTRO + "".join(f"\n## {name}\n\n{text}\n\n{drawn}\n" for name, text, drawn in parts)
 

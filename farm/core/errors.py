@@ -12,6 +12,7 @@
     │   ├── StoreDown             PostgreSQL
     │   ├── DepotDown             the S3 store
     │   └── FleetDown             Ray
+    ├── ValuesRefused        the database does not take what it was given: a mistake of ours, or of a renderer
     └── LeadershipLost       another scheduler leads; whatever this one was about to write was not written
 
 Every error has a stable ``code`` and a sentence that says what was wrong, where, and what to do.
@@ -80,6 +81,10 @@ class DepotDown(Unavailable):
 
 class FleetDown(Unavailable):
     code = "fleet_down"
+
+
+class ValuesRefused(FarmError):
+    code = "values_refused"
 
 
 class LeadershipLost(FarmError):

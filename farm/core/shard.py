@@ -136,15 +136,16 @@ def minus(ranges: Ranges, ordinals: Sequence[int]) -> Ranges:
     left: list[tuple[int, int]] = []
     gone = list(reversed(ranges_of(ordinals)))
     for lo, hi in ranges:
-        while gone and lo < hi and gone[-1][0] < hi:
+        at = lo
+        while gone and at < hi and gone[-1][0] < hi:
             first, end = gone[-1]
-            if lo < first:
-                left.append((lo, first))
-            lo = max(lo, min(end, hi))
+            if at < first:
+                left.append((at, first))
+            at = max(at, min(end, hi))
             if end <= hi:
                 gone.pop()
-        if lo < hi:
-            left.append((lo, hi))
+        if at < hi:
+            left.append((at, hi))
     return tuple(left)
 
 

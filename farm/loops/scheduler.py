@@ -12,7 +12,7 @@ from typing import assert_never
 
 import structlog
 
-from farm.core.errors import FarmError, LeadershipLost
+from farm.core.errors import FarmError, LeadershipLost, ValuesRefused
 from farm.core.fairshare import Rejoin, Rest
 from farm.core.ids import CampaignId, Epoch, RendererName, ShardId
 from farm.core.lease import Leadership
@@ -30,6 +30,7 @@ from farm.core.plan import (
     Wake,
     plan,
 )
+from farm.core.sound import sound
 from farm.loops.counting import count_cache, count_settled, show_oversight, show_queue, show_renderers
 from farm.loops.depot_watch import DepotWatch
 from farm.loops.governing import farm_view, govern, learn_loads
@@ -170,14 +171,27 @@ class Scheduler:
                 count_cache(self._metrics, cache, self._looking.loading(mate.hello.gpu))
                 loads.append((mate.hello.gpu, cache))
                 if reports:
-                    batch.append((mate, From(mate.name, mate.hello.numerics, mate.hello.gpu, reports)))
+                    heard_of = [sound(report) for report in reports]
+                    batch.append((mate, From(mate.name, mate.hello.numerics, mate.hello.gpu, heard_of)))
                 if mate.pending.fault:
                     _log.error("renderer_fault", name=mate.name, fault=mate.pending.fault)
                     mate.draining = True
         if batch:
-            self._settle_batch(batch, loads)
+            self._settle_all(batch, loads)
         for mate in heard:
             self._roster.collect(mate)
+
+    def _settle_all(self, batch: Sequence[tuple[Mate, From]], loads: Sequence[tuple[str, CacheCounts]]) -> None:
+        """A report that cannot be written down ends its renderer, neither this scheduler nor the one after it."""
+        try:
+            self._settle_batch(batch, loads)
+        except ValuesRefused:
+            if len(batch) > 1:
+                for one in batch:
+                    self._settle_all([one], ())
+                return
+            _log.exception("report_not_settled", name=batch[0][0].name)
+            self._fleet.end(batch[0][0].name)
 
     def _settle_batch(self, batch: Sequence[tuple[Mate, From]], loads: Sequence[tuple[str, CacheCounts]]) -> None:
         with self._metrics.stage_seconds.labels("settle").time(), self._store.as_scheduler(self._lead.mine) as tx:

@@ -6,6 +6,16 @@ from datetime import timedelta
 
 import psycopg
 
+ALIVE = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""How libpq finds out within half a minute that a server has gone without a word: seconds, and milliseconds for TCP."""
+
 _AGAIN_AFTER = 5.0
 """Seconds before a connection that could not be made, or broke, is tried again by whoever must not wait for it."""
 
@@ -42,7 +52,7 @@ class Listener:
     def _hear(self, timeout: timedelta) -> list[str]:
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                self._connection = psycopg.connect(self._url, autocommit=True, **ALIVE)
                 self._connection.execute(f"LISTEN {self._channel}".encode())
             heard = self._connection.notifies(timeout=timeout.total_seconds(), stop_after=1)
             return [notify.payload for notify in heard]

@@ -238,7 +238,7 @@ class MemorySchedulerTx(Seeing):
                 continue
             match turn:
                 case Rejoin(vtime=vtime):
-                    self._state.teams.put(turn.team, team._replace(vtime=max(team.vtime, vtime), backlogged=True))
+                    self._state.teams.put(turn.team, team._replace(vtime=vtime, backlogged=True))
                 case Rest():
                     self._state.teams.put(turn.team, team._replace(backlogged=False))
                 case _:

@@ -7,15 +7,15 @@ from datetime import timedelta
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from farm.core.errors import BadRequest, LeadershipLost, StoreDown
+from farm.core.errors import BadRequest, LeadershipLost, StoreDown, ValuesRefused
 from farm.core.ids import Epoch, KeyId, TeamId
 from farm.core.lease import Leadership
 from farm.core.records import KeyRow
 from farm.store import sql, team_sql
-from farm.store.listener import Listener
+from farm.store.listener import ALIVE, Listener
 from farm.store.scheduler_tx import PostgresSchedulerTx
 from farm.store.team_tx import PostgresTeamTx
 
@@ -34,7 +34,7 @@ def connect(url: str, *, pool: int) -> Engine:
         max_overflow=pool,
         pool_timeout=10,
         pool_pre_ping=True,
-        connect_args={"options": _OPTIONS, "connect_timeout": 5, "prepare_threshold": 2},
+        connect_args={"options": _OPTIONS, "prepare_threshold": 2, **ALIVE},
     )
 
 
@@ -55,6 +55,8 @@ def store_errors() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError) as error:
         raise StoreDown(f"PostgreSQL does not answer: {_first_line(error)}") from error
+    except (DataError, IntegrityError) as error:
+        raise ValuesRefused(f"PostgreSQL does not take this: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise StoreDown(f"The connection to PostgreSQL broke: {_first_line(error)}") from error

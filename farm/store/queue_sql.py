@@ -95,7 +95,7 @@ UPDATE campaign SET warnings = array_remove(warnings, :code) WHERE campaign_id =
 """)
 
 REJOIN = text("""
-UPDATE team t SET backlogged = true, vtime = greatest(t.vtime, g.vtime)
+UPDATE team t SET backlogged = true, vtime = g.vtime
   FROM unnest(CAST(:teams AS bigint[]), CAST(:vtimes AS float8[])) AS g (team_id, vtime) WHERE t.team_id = g.team_id
 """)
 REST = text("UPDATE team SET backlogged = false WHERE team_id = ANY(CAST(:teams AS bigint[]))")

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
-from farm.core.errors import NotFound
+from farm.core.errors import NotFound, ValuesRefused
 from farm.core.ids import TeamId
 from farm.core.records import Amend, SpentRow, TeamRow
 from farm.store import operators
 from farm.store.postgres import PostgresStore
 from schemas.campaign import Budget, CampaignState, PausedBy
-from schemas.report import FailureKind
+from schemas.report import Failure, FailureKind, RowReport, Tried
 from schemas.team import TeamLimits
 from tests.support.parts import Database, DatabaseServer
 from tests.support.store_farm import OTHER, OURS, RENDERER, TTL, Farm, all_good, bad, good
@@ -247,3 +247,17 @@ def test_a_renderer_that_is_held_by_hand_is_released_by_hand_only(database: Data
         operators.release_renderer(database.owner, RENDERER)
     with pytest.raises(NotFound):
         operators.hold_renderer(database.owner, OTHER, "Nobody knows it.")
+
+
+def test_values_that_postgresql_does_not_take_are_an_error_of_their_own(postgres_farm: Farm) -> None:
+    """Not an outage: asking again would not help."""
+    postgres_farm.submit()
+    (shard, *_) = postgres_farm.take(postgres_farm.greet())
+    bad_words = RowReport(
+        ordinal=0,
+        tried=Tried.FAILED,
+        fingerprint="0" * 64,
+        failure=Failure(kind=FailureKind.BAD_SOURCE, code="x", detail="NUL: \x00"),
+    )
+    with pytest.raises(ValuesRefused):
+        postgres_farm.settle(shard, [bad_words])

@@ -193,7 +193,7 @@ def test_teams_that_wait_have_leases_or_are_marked_are_shown(farm: Farm) -> None
     ]
     with farm.leading() as tx:
         tx.turn([Rejoin(OURS, 1.0), Rest(THEIRS)])
-    assert [(share.team, share.vtime, share.backlogged) for share in shown()] == [(OURS, 5.0, True)]
+    assert [(share.team, share.vtime, share.backlogged) for share in shown()] == [(OURS, 1.0, True)]
 
 
 # budgets

@@ -26,22 +26,20 @@ from farm.store.memory_scheduler import MemorySchedulerTx
 from farm.store.memory_state import Campaigns, Spend
 from farm.usecases import collect_garbage, dispatch_shards, reclaim_shards
 from schemas.campaign import CampaignState
+from tests.simulation.faults import NONE, Disaster, Faults
 
 Put = Callable[[object, str, object], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """*within* how many seeds it must be noticed, by one of *checks*."""
+    """*within* how many seeds of a small farm it must be noticed, by one of *checks*; *faults* bring it to light."""
 
     name: str
     plant: Callable[[Put], None]
     checks: tuple[str, ...]
-    within: int = 20
-
-    @property
-    def seeds(self) -> range:
-        return range(self.within)
+    within: int = 10
+    faults: Faults | None = None  # those that the seed draws
 
 
 def _no_fence(put: Put) -> None:
@@ -194,27 +192,36 @@ def _never_gives_up(put: Put) -> None:
     put(settling, "after_failure", lambda kind, *, now, **_: RetryAt(now + timedelta(seconds=1)))
 
 
+_STALLS = Faults(until=1.0, stall=0.01, disasters=())
+_FROZEN = Faults(until=1.0, every=6.0, disasters=(Disaster.RENDERER_FROZEN,))
+_LOSSES = Faults(
+    until=1.0, every=5.0, disasters=(Disaster.RENDERER_KILLED, Disaster.RENDERER_FROZEN, Disaster.NODE_LOST)
+)
+_COMMITS = Faults(until=1.0, commit_lost=0.1, commit_unknown=0.1, disasters=())
+_UPLOADS = Faults(until=1.0, put_lost=0.2, put_unknown=0.2, disasters=())
+_BROKEN = Faults(until=1.0, every=5.0, disasters=(Disaster.GPU_BROKEN,))
+
 BUGS = (
-    Bug("no fence", _no_fence, ("P5 no repeat", "charges", "P2 nothing lost"), 40),
-    Bug("no reclaim", _no_reclaim, ("alive",), 10),
-    Bug("no epoch", _no_epoch, ("P6 one leader",)),
-    Bug("no dedupe", _no_dedupe, ("P12 known",), 10),
-    Bug("unfair", _unfair, ("P8 newcomer", "P8 shares"), 20),
-    Bug("charged twice", _charged_twice, ("charges",), 5),
-    Bug("acknowledged early", _acknowledged_early, ("P5 no repeat", "alive")),
-    Bug("avoid ignored", _avoid_ignored, ("blame",), 10),
-    Bug("put back loses", _put_back_loses, ("P2 nothing lost", "alive"), 10),
-    Bug("takes the cancelled", _takes_the_cancelled, ("P9 cancelled",), 10),
-    Bug("never revokes", _never_revokes, ("P9 cancelled",), 20),
-    Bug("garbage at once", _garbage_at_once, ("P3 object there",), 10),
-    Bug("no garbage collection", _no_garbage_collection, ("P4 no orphan",), 10),
-    Bug("proof skipped", _proof_skipped, ("proof",), 10),
-    Bug("key forgotten", _key_forgotten, ("P10 one campaign",), 10),
-    Bug("quarantine ignored", _quarantine_ignored, ("blame",), 20),
-    Bug("nobody quarantined", _nobody_quarantined, ("blame",), 20),
-    Bug("no drain", _no_drain, ("P7 drained",), 40),
-    Bug("gives up at once", _gives_up_at_once, ("blame",), 10),
-    Bug("never gives up", _never_gives_up, ("alive",), 10),
+    Bug("no fence", _no_fence, ("P5 no repeat", "charges", "P2 nothing lost"), 20, faults=_FROZEN),
+    Bug("no reclaim", _no_reclaim, ("alive",), faults=_LOSSES),
+    Bug("no epoch", _no_epoch, ("P6 one leader",), faults=_STALLS),
+    Bug("no dedupe", _no_dedupe, ("P12 known",)),
+    Bug("unfair", _unfair, ("P8 newcomer", "P8 shares"), faults=NONE),
+    Bug("charged twice", _charged_twice, ("charges",)),
+    Bug("acknowledged early", _acknowledged_early, ("P5 no repeat", "alive"), faults=_COMMITS),
+    Bug("avoid ignored", _avoid_ignored, ("blame",), faults=_BROKEN),
+    Bug("put back loses", _put_back_loses, ("P2 nothing lost", "alive"), faults=_LOSSES),
+    Bug("takes the cancelled", _takes_the_cancelled, ("P9 cancelled",), faults=NONE),
+    Bug("never revokes", _never_revokes, ("P9 cancelled",), faults=NONE),
+    Bug("garbage at once", _garbage_at_once, ("P3 object there",), faults=_UPLOADS),
+    Bug("no garbage collection", _no_garbage_collection, ("P4 no orphan",), faults=_UPLOADS),
+    Bug("proof skipped", _proof_skipped, ("proof",)),
+    Bug("key forgotten", _key_forgotten, ("P10 one campaign",), faults=_COMMITS),
+    Bug("quarantine ignored", _quarantine_ignored, ("blame",), faults=_BROKEN),
+    Bug("nobody quarantined", _nobody_quarantined, ("blame",), faults=_BROKEN),
+    Bug("no drain", _no_drain, ("P7 drained",), faults=NONE),
+    Bug("gives up at once", _gives_up_at_once, ("blame",), faults=_LOSSES),
+    Bug("never gives up", _never_gives_up, ("alive",), faults=NONE),
 )
 
 __all__ = ["BUGS", "Bug", "Put"]

@@ -181,7 +181,7 @@ class Process:
         """Between two transactions the process may stand still for longer than its leadership lasts, or die."""
         if self._kernel.now < self._faults.until and self._turning:
             if self._kernel.random.random() < self._faults.stall:
-                self._stall(self._kernel.random.choice((0.5, 3.0, 40.0)))
+                self._stall(self._kernel.random.choice((0.5, 3.0, 12.0, 40.0)))
             if self._kernel.random.random() < self._faults.crash:
                 self.kill(self._kernel.random.uniform(1.0, 20.0))
         if self._turning and self._kernel.now < self.frozen_until:

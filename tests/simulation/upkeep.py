@@ -20,8 +20,11 @@ _KEEP = timedelta(days=30)
 class Caretaker:
     """Gives the janitor of a process its turns. It dies with the process, and has a connection of its own."""
 
-    def __init__(self, kernel: Kernel, process: Process, depot: SimulatedDepot, metrics: SchedulerMetrics) -> None:
+    def __init__(
+        self, kernel: Kernel, process: Process, depot: SimulatedDepot, metrics: SchedulerMetrics, every: timedelta
+    ) -> None:
         self._kernel, self._process, self._depot, self._metrics = kernel, process, depot, metrics
+        self._every = every
         self._life = -1
         self._asked = 1.0
         kernel.after(1.0, self._turn)
@@ -51,7 +54,7 @@ class Caretaker:
             depot=self._depot,
             upkeep=Upkeep(
                 grace=GRACE,
-                every=timedelta(seconds=60),
+                every=self._every,
                 keep=Keep(events=_KEEP, attempts=_KEEP, sessions=_KEEP),
                 lease_ttl=LEASE,
                 link_ttl=LINKS,

@@ -4,7 +4,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import cast
@@ -24,7 +24,7 @@ from tests.simulation.chaos import Chaos
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import Line, TeamDatabase
 from tests.simulation.depot import Courier, SimulatedDepot
-from tests.simulation.faults import draw
+from tests.simulation.faults import Faults, draw
 from tests.simulation.final import check_end
 from tests.simulation.gpu import Physics
 from tests.simulation.kernel import Kernel, Violation
@@ -36,21 +36,21 @@ from tests.simulation.scheduling import Process
 from tests.simulation.upkeep import GRACE, LEASE, LINKS, Caretaker
 from tests.simulation.users import User
 
-PATIENCE = 2400.0
-"""Seconds of calm in which everything must end. A quarantine may last long."""
-
 _METRICS = cast("SchedulerMetrics", NoMetrics())
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much happens in a run. Faults stop at 0.6 of its *seconds*."""
+    """How much happens in a run. Faults stop at 0.6 of its *seconds*; *patience* is how long the calm may last until
+    everything has ended: a quarantine is long."""
 
     seconds: float = 150.0
     renders: int = 4000
     nodes: int = 8
+    patience: float = 2400.0
 
 
+SMALL = Size(seconds=90.0, renders=1500, nodes=5, patience=900.0)
 SHORT = Size()
 LONG = Size(seconds=400.0, renders=20_000, nodes=12)
 
@@ -68,11 +68,14 @@ class Ran:
 
 
 class World:
-    def __init__(self, seed: int, size: Size, *, show: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, size: Size, *, faults: Faults | None = None, show: Callable[[str], None] | None = None
+    ) -> None:
         self.kernel = kernel = Kernel(seed, show=show)
         self.size = size
         rng = kernel.random
-        self.faults = draw(rng, size.seconds * 0.6)
+        drawn = draw(rng, size.seconds * 0.6)
+        self.faults = drawn if faults is None else replace(faults, until=size.seconds * 0.6 if faults.until else 0.0)
         fence = random.Random(rng.getrandbits(64))
         self.store = MemoryStore(clock=kernel.clock, fence=lambda: f"{fence.getrandbits(128):032x}")
         self.depot = SimulatedDepot()
@@ -91,7 +94,8 @@ class World:
         )
         self.users = self._users(rng, tuple(sorted({node.gpu for node in nodes})))
         self.processes = [self._process(number) for number in range(rng.choice((1, 2, 2)))]
-        self.caretakers = [Caretaker(kernel, process, self.depot, _METRICS) for process in self.processes]
+        every = timedelta(seconds=rng.choice((15, 60)))
+        self.caretakers = [Caretaker(kernel, process, self.depot, _METRICS, every) for process in self.processes]
         self.chaos = Chaos(self)
         names = tuple(RendererName(f"{fleet.prefix}{n}") for fleet in fleets for n in range(fleet.most))
         self.operator = Operator(kernel, self.store, names, every=rng.choice((30.0, 1e6)))
@@ -154,7 +158,7 @@ class World:
         check_end(self)
 
     def _until_all_has_ended(self) -> None:
-        end = self.kernel.now + PATIENCE
+        end = self.kernel.now + self.size.patience
         while any(user.open_campaigns() for user in self.users):
             if self.kernel.now > end:
                 left = [row for user in self.users for row in user.open_campaigns()]
@@ -188,11 +192,14 @@ def _quiet() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def run_seed(seed: int, size: Size = SHORT, *, show: Callable[[str], None] | None = None) -> Ran:
+def run_seed(
+    seed: int, size: Size = SHORT, *, faults: Faults | None = None, show: Callable[[str], None] | None = None
+) -> Ran:
+    """*faults* instead of those that the seed draws; *show* is given a line for each thing that happens."""
     random.seed(seed)  # the janitor's jitter comes from there
     violation = None
     with _quiet():
-        world = World(seed, size, show=show)
+        world = World(seed, size, faults=faults, show=show)
         try:
             world.run()
         except Violation as error:

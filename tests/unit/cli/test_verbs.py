@@ -233,5 +233,13 @@ def test_watch_on_a_terminal_shows_speed_renderers_and_warnings(stocked: Farm, t
     )
     assert ended.counts.failed == 1
     text = console.export_text()
-    for part in ("1 of 2 renders", "2 of 2 renders", "images/s", "time left none", "farm/local/1/0", "busy", "Warning: An hour late."):
+    for part in (
+        "1 of 2 renders",
+        "2 of 2 renders",
+        "images/s",
+        "time left none",
+        "farm/local/1/0",
+        "busy",
+        "Warning: An hour late.",
+    ):
         assert part in text

@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 ALIVE = {
     "connect_timeout": 5,
@@ -52,7 +53,7 @@ class Listener:
     def _hear(self, timeout: timedelta) -> list[str]:
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._url, autocommit=True, **ALIVE)
+                self._connection = psycopg.connect(make_conninfo(self._url, **ALIVE), autocommit=True)
                 self._connection.execute(f"LISTEN {self._channel}".encode())
             heard = self._connection.notifies(timeout=timeout.total_seconds(), stop_after=1)
             return [notify.payload for notify in heard]

@@ -4,7 +4,7 @@ A number made by `mint` holds the milliseconds since 2025 in its upper 41 bits a
 age, tells nobody how many there are, and fits PostgreSQL's ``bigint`` until 2094.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 from farm.core.errors import NotFound
@@ -31,7 +31,7 @@ _LENGTH = 13  # 65 bits
 
 def mint(now: datetime, random_bits: int) -> int:
     """A new id. *random_bits* is any non-negative number; its lower 22 bits are used."""
-    milliseconds = int((now - _BEGIN).total_seconds() * 1000)
+    milliseconds = (now - _BEGIN) // timedelta(milliseconds=1)  # in whole numbers: a float may fall short by one
     return (milliseconds << _RANDOM_BITS) | (random_bits & ((1 << _RANDOM_BITS) - 1))
 
 

@@ -27,6 +27,7 @@ class Held:
     alone: bool = False  # nothing else goes to its renderer, see `Head.alone`
     gpu: str | None = None  # only on this type of GPU
     avoid: tuple[str, ...] = ()  # renderers on which it failed
+    step_seconds: float = 0.0  # GPU seconds of a UNet step that `gpu_seconds` rests on; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

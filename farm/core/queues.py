@@ -7,6 +7,9 @@ from datetime import datetime
 from farm.core.ids import CampaignId, RendererName, Session, ShardId, TeamId
 from schemas.order import Lane
 
+PER_CAMPAIGN = 64
+"""Queues of one campaign that are looked at. The first by engine key; the others come as these are through."""
+
 PATIENCE = 10.0
 """Warmth may let a campaign overtake another by this many times the seconds of loading that it saves."""
 
@@ -37,6 +40,7 @@ class Queue:
     deadline: datetime | None = None
     gpu: str | None = None  # only on this type of GPU
     off_peak: bool = False
+    step_seconds: float = 0.0  # GPU seconds of a UNet step that those of the heads rest on; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Backlog:
     shards: int
     renders: int
     seconds: float
+    step_seconds: float = 0.0  # as of the queue
 
 
 @dataclass(frozen=True, slots=True)

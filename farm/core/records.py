@@ -176,6 +176,7 @@ class NewShard:
     checkpoint: str  # digest
     seconds: float  # expected GPU seconds of one of its renders
     state: str = "ready"  # or held: until the campaign's proof is approved
+    step_seconds: float = 0.0  # GPU seconds of a UNet step that this rests on; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

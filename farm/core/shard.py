@@ -62,12 +62,13 @@ def cut(
         rest = _gaps(run.lo, run.hi, mine)
         recipe = recipe_at(campaign, (run.lo + run.hi) // 2)
         seconds = seconds_of(recipe)
+        step = seconds / max(recipe.unet_steps, 1)
         engine_key = engine_digest(recipe.engine_key)
         small = _pieces(ranges_of(mine), _width(seconds, min(target_seconds, PROOF_SECONDS), 1))
         large = _pieces(rest, _width(seconds, target_seconds, at_least))
-        shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, "ready") for todo in small]
+        shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, "ready", step) for todo in small]
         state = "held" if first else "ready"
-        shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, state) for todo in large]
+        shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, state, step) for todo in large]
     return shards
 
 

@@ -21,17 +21,20 @@ ON CONFLICT (team_id, submit_key) DO NOTHING
 RETURNING {_COLUMNS}
 """)  # noqa: S608
 ADD_SHARDS = text("""
-INSERT INTO shard (team_id, campaign_id, engine_key, checkpoint, priority, state, todo, place, renders, seconds)
+INSERT INTO shard (team_id, campaign_id, engine_key, checkpoint, priority, state, todo, place, renders, seconds,
+                   step_seconds)
 SELECT :team, :campaign, g.engine_key, g.checkpoint, :priority, g.state, CAST(g.todo AS int8multirange),
-       lower(CAST(g.todo AS int8multirange)), CAST(g.renders AS int), CAST(g.seconds AS real)
+       lower(CAST(g.todo AS int8multirange)), CAST(g.renders AS int), CAST(g.seconds AS real),
+       CAST(g.step_seconds AS float8)
   FROM ROWS FROM (
          json_array_elements_text(CAST(:todo AS json)),
          json_array_elements_text(CAST(:renders AS json)),
          json_array_elements_text(CAST(:engine_key AS json)),
          json_array_elements_text(CAST(:checkpoint AS json)),
          json_array_elements_text(CAST(:seconds AS json)),
+         json_array_elements_text(CAST(:step_seconds AS json)),
          json_array_elements_text(CAST(:state AS json)))
-       WITH ORDINALITY AS g (todo, renders, engine_key, checkpoint, seconds, state, number)
+       WITH ORDINALITY AS g (todo, renders, engine_key, checkpoint, seconds, step_seconds, state, number)
  ORDER BY g.number
 """)
 

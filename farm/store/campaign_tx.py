@@ -193,10 +193,11 @@ def _campaign_values(new: NewCampaign) -> dict[str, object]:
 
 
 def _shard_columns(shards: Sequence[NewShard]) -> dict[str, object]:
+    same = ("engine_key", "checkpoint", "seconds", "step_seconds", "state")
     return {
         "todo": [rows.multirange(shard.todo) for shard in shards],
         "renders": [size_of(shard.todo) for shard in shards],
-        **{f: [getattr(shard, f) for shard in shards] for f in ("engine_key", "checkpoint", "seconds", "state")},
+        **{field: [getattr(shard, field) for shard in shards] for field in same},
     }
 
 

@@ -12,6 +12,7 @@ from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, Tea
 from farm.core.placement import Backlog, Head, Queue
 from farm.core.plan import Held
 from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, LoraRow, Quarantined
+from farm.core.queues import PER_CAMPAIGN
 from farm.core.shard import travels_alone
 from farm.store import queue_sql, renderer_sql, rows, sql
 from farm.store.statements import LeaderStatements
@@ -24,7 +25,7 @@ _MOST_TRIES = 2000
 
 class Looking(LeaderStatements):
     def queues(self, per_queue: int) -> list[Queue]:
-        found = self._all(queue_sql.QUEUES, per_queue=per_queue)
+        found = self._all(queue_sql.QUEUES, per_queue=per_queue, per_campaign=PER_CAMPAIGN)
         return [_queue(list(heads)) for _, heads in groupby(found, key=lambda row: (row[1], row[2]))]
 
     def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
@@ -94,6 +95,7 @@ def _queue(heads: Sequence[Any]) -> Queue:
         deadline=first.deadline,
         gpu=first.gpu,
         off_peak=first.off_peak,
+        step_seconds=first.step_seconds,
     )
 
 
@@ -116,4 +118,5 @@ def _held(row: Any) -> Held:
         alone=travels_alone(lost=row.lost, width=row.renders),
         gpu=row.gpu,
         avoid=tuple(row.avoid),
+        step_seconds=row.step_seconds,
     )

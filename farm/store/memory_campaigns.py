@@ -60,6 +60,7 @@ class Campaigning:
             renders=size_of(cut.todo),
             seconds=cut.seconds,
             ready_at=self._state.began,
+            step_seconds=cut.step_seconds,
         )
         self._state.shards.put(shard, row)
 

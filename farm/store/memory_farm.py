@@ -8,7 +8,7 @@ from farm.core.errors import NotFound
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, TeamId
 from farm.core.plan import Held
-from farm.core.queues import Backlog, Head, Queue
+from farm.core.queues import PER_CAMPAIGN, Backlog, Head, Queue
 from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, LoraRow, Quarantined, SpentRow
 from farm.core.shard import travels_alone
 from farm.store import memory_health
@@ -36,7 +36,7 @@ class Seeing:
         now, found = self._state.clock(), []
         for campaign in self._state.campaigns.in_states(*RUNNABLE):
             lines = self._state.shards.tally(campaign.row.id).lines
-            for engine_key in sorted(lines):
+            for engine_key in sorted(lines)[:PER_CAMPAIGN]:
                 heads = self._heads(lines[engine_key], now, per_queue)
                 if heads:
                     found.append(_queue(campaign, self._state.shards.rows[heads[0].shard], tuple(heads)))
@@ -56,7 +56,7 @@ class Seeing:
 
     def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
         return {
-            (campaign.row.id, engine_key): Backlog(len(line.ids), line.renders, line.seconds)
+            (campaign.row.id, engine_key): Backlog(len(line.ids), line.renders, line.seconds, line.step_seconds)
             for campaign in self._state.campaigns.in_states(*RUNNABLE)
             for engine_key, line in sorted(self._state.shards.tally(campaign.row.id).lines.items())
         }
@@ -86,6 +86,7 @@ class Seeing:
             alone=travels_alone(lost=shard.lost, width=shard.renders),
             gpu=campaign.gpu,
             avoid=shard.avoid,
+            step_seconds=shard.step_seconds,
         )
 
     # teams and money
@@ -188,4 +189,5 @@ def _queue(campaign: Campaign, first: Shard, heads: tuple[Head, ...]) -> Queue:
         deadline=row.deadline,
         gpu=row.gpu,
         off_peak=row.off_peak,
+        step_seconds=first.step_seconds,
     )

@@ -53,6 +53,7 @@ class Shard(NamedTuple):
     succeeded: int = 0
     failed: int = 0
     reused: int = 0
+    step_seconds: float = 0.0
 
 
 class Picture(NamedTuple):

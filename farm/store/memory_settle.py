@@ -49,7 +49,7 @@ class Written:
             if to is None:
                 continue
             finished_at = None if to is S.AWAITING_APPROVAL else state.clock()
-            row = replace(found.row, state=to, finished_at=finished_at)
+            row = replace(found.row, state=to, finished_at=finished_at, paused_by=None)
             state.campaigns.put(campaign, found._replace(row=row))
             self.events.append((row.team, campaign, EventKind.CAMPAIGN_STATE, {"state": to.value}))
             ended += 1
@@ -150,6 +150,7 @@ def _add_child(state: State, parent: ShardRow, child: Child) -> None:
         lost=child.lost,
         depot_tries=child.depot_tries,
         avoid=child.avoid,
+        step_seconds=state.shards.rows[parent.id].step_seconds,
     )
     state.shards.put(shard, row)
 

@@ -5,25 +5,28 @@ from sqlalchemy import text
 from farm.store.sql import LANE
 
 # A loose index scan: in the index `shard_queue` from one engine key of an open campaign to the next, and of each only
-# the first few shards. What it costs grows with the number of queues, not with that of the ready shards.
+# the first few shards. What it costs grows with the number of queues, not with that of the ready shards; and no campaign
+# has more than `PER_CAMPAIGN` of them at a time, or one with many weights would hold up everybody.
 QUEUES = text(f"""
 WITH RECURSIVE keys AS (
-  SELECT c.campaign_id, first.engine_key
+  SELECT c.campaign_id, first.engine_key, 1 AS number
     FROM campaign c CROSS JOIN LATERAL (
            SELECT s.engine_key FROM shard s WHERE s.campaign_id = c.campaign_id AND s.state = 'ready'
             ORDER BY s.engine_key LIMIT 1) AS first
    WHERE c.state IN ('active', 'proofing')
   UNION ALL
-  SELECT k.campaign_id, next.engine_key
+  SELECT k.campaign_id, next.engine_key, k.number + 1
     FROM keys k CROSS JOIN LATERAL (
            SELECT s.engine_key FROM shard s
             WHERE s.campaign_id = k.campaign_id AND s.state = 'ready' AND s.engine_key > k.engine_key
-            ORDER BY s.engine_key LIMIT 1) AS next)
+            ORDER BY s.engine_key LIMIT 1) AS next
+   WHERE k.number < :per_campaign)
 SELECT c.team_id, k.campaign_id, k.engine_key, head.checkpoint, {LANE} AS lane, c.priority, c.position, c.deadline,
-       c.gpu, c.off_peak, head.shard_id, head.seconds, head.waited, head.avoid, head.lost, head.renders
+       c.gpu, c.off_peak, head.shard_id, head.seconds, head.waited, head.avoid, head.lost, head.renders,
+       head.step_seconds
   FROM keys k JOIN campaign c USING (campaign_id) CROSS JOIN LATERAL (
          SELECT s.shard_id, s.checkpoint, (s.seconds * s.renders)::float8 AS seconds, s.place, s.avoid, s.lost,
-                s.renders, extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS waited
+                s.renders, s.step_seconds, extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS waited
            FROM shard s
           WHERE s.campaign_id = k.campaign_id AND s.state = 'ready' AND s.engine_key = k.engine_key
             AND s.ready_at <= clock_timestamp()
@@ -32,7 +35,7 @@ SELECT c.team_id, k.campaign_id, k.engine_key, head.checkpoint, {LANE} AS lane, 
 """)  # noqa: S608  (the only thing put in is the expression above)
 
 BACKLOG = text("""
-SELECT s.campaign_id, s.engine_key, count(*), sum(s.renders), sum(s.renders * s.seconds)::float8
+SELECT s.campaign_id, s.engine_key, count(*), sum(s.renders), sum(s.renders * s.seconds)::float8, max(s.step_seconds)
   FROM shard s JOIN campaign c USING (campaign_id)
  WHERE s.state = 'ready' AND c.state IN ('active', 'proofing') GROUP BY s.campaign_id, s.engine_key
 """)

@@ -53,7 +53,8 @@ _ACCUSES = f"{_BLAMES} AND a.kind <> 'out_of_vram'"
 
 # Of a shard that was lost as a whole nobody knows which render was in the GPU. It is cleared when somebody took it
 # after that (the fence is another), rendered something of it, and it is through. Renderers that had no store at the
-# same time accuse the store. Failures of one report share their time: it is looked up once for all of them.
+# same time accuse the store: `depots` are all reports of it in order of time, `runs` where another renderer's follow,
+# and `nearest` has for each the nearest of another renderer before and after it. That takes one sort, however many.
 ACCUSATIONS = text(f"""
 WITH newest AS MATERIALIZED (
   SELECT a.attempt_id, a.renderer, a.campaign_id, a.ordinal,
@@ -62,13 +63,23 @@ WITH newest AS MATERIALIZED (
    WHERE NOT a.forgiven AND a.at > now() - :window AND a.renderer IS NOT NULL AND {_ACCUSES}
      AND (h.last_success IS NULL OR a.at > h.last_success)
    ORDER BY a.at DESC, a.attempt_id DESC LIMIT :most),
-storeless AS MATERIALIZED (
-  SELECT renderer, at FROM (SELECT DISTINCT renderer, at FROM newest WHERE kind = 'depot') AS n
-   WHERE EXISTS (SELECT FROM attempt a WHERE NOT a.forgiven AND a.kind = 'depot' AND a.renderer <> n.renderer
-                    AND a.at BETWEEN n.at - :outage AND n.at + :outage)),
+depots AS (
+  SELECT DISTINCT renderer, at FROM attempt
+   WHERE NOT forgiven AND kind = 'depot' AND renderer IS NOT NULL
+     AND at BETWEEN (SELECT min(at) FROM newest WHERE kind = 'depot') - :outage
+                AND (SELECT max(at) FROM newest WHERE kind = 'depot') + :outage),
+runs AS (
+  SELECT renderer, at, CASE WHEN lag(renderer) OVER w <> renderer THEN lag(at) OVER w END AS before,
+         CASE WHEN lead(renderer) OVER w <> renderer THEN lead(at) OVER w END AS after
+    FROM depots WINDOW w AS (ORDER BY at, renderer)),
+nearest AS (
+  SELECT renderer, at, max(before) OVER (ORDER BY at, renderer) AS before,
+         min(after) OVER (ORDER BY at DESC, renderer DESC) AS after
+    FROM runs),
 tries AS (
   SELECT * FROM newest n WHERE kind <> 'depot'
-      OR NOT EXISTS (SELECT FROM storeless s WHERE s.renderer = n.renderer AND s.at = n.at)),
+      OR NOT EXISTS (SELECT FROM nearest d WHERE d.renderer = n.renderer AND d.at = n.at
+                        AND (d.at - d.before <= :outage OR d.after - d.at <= :outage))),
 each AS (
   SELECT renderer, campaign_id, ordinal, shard_id, max(at) AS at, max(attempt_id) AS attempt_id,
          (array_agg(code ORDER BY at DESC, attempt_id DESC))[1] AS code,

@@ -67,12 +67,12 @@ UPDATE shard s SET todo = CAST(g.todo AS int8multirange), renders = g.renders,
 # A child stands at its own first ordinal: what comes back keeps its place in the queue.
 ADD_CHILDREN = text("""
 INSERT INTO shard (team_id, campaign_id, parent, engine_key, checkpoint, priority, state, ready_at, tries, lost,
-                   depot_tries, avoid, todo, place, renders, seconds)
+                   depot_tries, avoid, todo, place, renders, seconds, step_seconds)
 SELECT s.team_id, s.campaign_id, s.shard_id, s.engine_key, s.checkpoint, s.priority, g.state,
        coalesce(CAST(g.ready_at AS timestamptz), clock_timestamp()), CAST(g.tries AS smallint),
        CAST(g.lost AS smallint), CAST(g.depot_tries AS smallint),
        ARRAY(SELECT json_array_elements_text(CAST(g.avoid AS json))), CAST(g.todo AS int8multirange),
-       lower(CAST(g.todo AS int8multirange)), CAST(g.renders AS int), s.seconds
+       lower(CAST(g.todo AS int8multirange)), CAST(g.renders AS int), s.seconds, s.step_seconds
   FROM ROWS FROM (
          json_array_elements_text(CAST(:shard AS json)),
          json_array_elements_text(CAST(:state AS json)),

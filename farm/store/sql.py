@@ -69,7 +69,7 @@ SELECT s.shard_id, s.session::text, s.fence::text,
        coalesce(r.expires_at < clock_timestamp(), true) AS expired, r.ended_at IS NOT NULL AS ended,
        c.state = 'cancelling' AS cancelled, s.engine_key, s.checkpoint, (s.seconds * s.renders)::float8 AS gpu_seconds,
        s.team_id, s.campaign_id, {LANE} AS lane, s.renders, s.lost,
-       c.gpu, s.avoid
+       c.gpu, s.avoid, s.step_seconds
   FROM shard s JOIN campaign c USING (campaign_id) LEFT JOIN renderer r ON r.session = s.session
  WHERE s.state = 'leased'
  ORDER BY s.shard_id

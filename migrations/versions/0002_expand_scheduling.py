@@ -46,6 +46,7 @@ ALTER TABLE shard
   DROP CONSTRAINT shard_state_check,
   ADD CONSTRAINT shard_state_check CHECK (state IN ('ready', 'leased', 'done', 'cancelled', 'held')),
   ADD place bigint NOT NULL DEFAULT 0,               -- its first ordinal: children stand where their parent stood
+  ADD step_seconds double precision NOT NULL DEFAULT 0,  -- of a UNet step, that `seconds` rests on; 0: not known
   ADD depot_tries smallint NOT NULL DEFAULT 0,       -- tries that the store failed: a budget of their own
   ADD avoid text[] NOT NULL DEFAULT '{}';            -- renderers on which its renders failed
 UPDATE shard SET place = lower(todo) WHERE state IN ('ready', 'leased') AND NOT isempty(todo);
@@ -143,7 +144,7 @@ ALTER TABLE attempt DROP forgiven;
 ALTER TABLE outcome DROP money;
 DROP INDEX shard_aside, shard_queue;
 UPDATE shard SET state = 'ready' WHERE state = 'held';
-ALTER TABLE shard DROP place, DROP depot_tries, DROP avoid, DROP CONSTRAINT shard_state_check,
+ALTER TABLE shard DROP place, DROP step_seconds, DROP depot_tries, DROP avoid, DROP CONSTRAINT shard_state_check,
   ADD CONSTRAINT shard_state_check CHECK (state IN ('ready', 'leased', 'done', 'cancelled'));
 DROP INDEX campaign_open, campaign_ended;
 UPDATE campaign SET state = 'paused' WHERE state IN ('proofing', 'awaiting_approval');

@@ -102,11 +102,20 @@ def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> N
 
 
 def test_evidence_is_looked_for_among_recent_tries_only(crowded: Farm) -> None:
-    values = {"window": timedelta(hours=1), "most": 2000}
+    values = {"window": timedelta(hours=1), "most": 2000, "outage": timedelta(minutes=1)}
     found = {index for _, index in scans(crowded, str(renderer_sql.ACCUSATIONS), values, of="attempt")}
     assert found == {"attempt_recent", "attempt_campaign"}
     found = {index for _, index in scans(crowded, str(renderer_sql.FORGIVE), {"name": "farm/a/1/7"}, of="attempt")}
     assert found == {"attempt_renderer"}
+
+
+def test_what_was_warned_of_is_not_looked_for_among_all_that_happened(crowded: Farm) -> None:
+    with psycopg.connect(crowded.superuser) as connection:
+        connection.execute("""
+            INSERT INTO event (team_id, event_id, campaign_id, kind, data)
+            SELECT 1 + n % 10, n, 1 + n % 20, 'renders.settled', '{}' FROM generate_series(1, 20000) n""")
+    found = {index for _, index in scans(crowded, str(campaign_sql.WARNINGS), {"team": 1, "campaign": 9}, of="event")}
+    assert found == {"event_warning"}
 
 
 def test_what_changes_while_a_shard_is_rendered_is_in_no_index(postgres_farm: Farm) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.engine.opened import opened
 from actors.engine.port import Engine, PassKey, Poisoned, Refused, Rendered, Row, Stopped, Weights
@@ -19,6 +19,8 @@ from schemas.report import Failure, FailureKind, Seconds
 
 PUBLISHING_PASSES = 4
 """The GPU waits when this many passes of pictures have not been uploaded yet: they are held in RAM."""
+
+_NONE = Seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,21 @@ class Pass:
     @property
     def refs(self) -> list[RowRef]:
         return [taken.ref for taken in self.rows]
+
+
+@dataclass(slots=True)
+class Meter:
+    """GPU time of a pass that has begun. Rows that fail or are stopped have used it as well as those that succeed."""
+
+    rows: int
+    began: float = field(default_factory=time.monotonic)
+    load: float | None = None  # seconds; None until loading is over
+
+    def share(self) -> Seconds:
+        """Of one row, until now."""
+        took = time.monotonic() - self.began
+        load = took if self.load is None else self.load
+        return Seconds(load=load / self.rows, denoise=(took - load) / self.rows)
 
 
 class GpuThread:
@@ -117,21 +134,22 @@ class GpuThread:
     # do it
 
     def _do(self, engine: Engine, turn: Pass) -> None:
+        meter = Meter(len(turn.rows))
         try:
-            load_seconds = self._load(engine, turn)
+            meter.load = self._load(engine, turn)
             self._busy("render")
             results = engine.render([taken.row for taken in turn.rows], lambda: self._may_stop(turn))
         except Refused as refused:
-            self._fail_all(turn, refused.failure)
+            self._fail_all(turn, refused.failure, meter.share())
         except Stopped:
-            self._end(turn.refs, None)
+            self._end(turn.refs, None, meter.share())
         except BaseException as error:
             # These rows may be what broke it, so they use up a retry; handing them back would let them break the next.
             detail = f"The renderer broke while it rendered this: {type(error).__name__}."
-            self._end(turn.refs, Failure(kind=FailureKind.ENGINE, code="renderer_fault", detail=detail))
+            self._end(turn.refs, Failure(kind=FailureKind.ENGINE, code="renderer_fault", detail=detail), meter.share())
             raise
         else:
-            self._hand_on(turn, results, load_seconds / len(turn.rows))
+            self._hand_on(turn, results, meter.share())
 
     def _load(self, engine: Engine, turn: Pass) -> float:
         """Seconds that it took; none when the weights are those of the last pass."""
@@ -146,16 +164,16 @@ class GpuThread:
             self._shared.warm_digest, self._shared.held = turn.engine_digest, engine.held()
         return time.monotonic() - began
 
-    def _hand_on(self, turn: Pass, results: Sequence[Rendered | Failure], load_seconds: float) -> None:
+    def _hand_on(self, turn: Pass, results: Sequence[Rendered | Failure], share: Seconds) -> None:
         with self._shared.changed:
             for taken, result in zip(turn.rows, results, strict=True):
                 if isinstance(result, Failure):
-                    self._shared.ledger.fail([taken.ref], result, time.monotonic())
+                    self._shared.ledger.fail([taken.ref], result, time.monotonic(), share)
                     continue
                 gpu = result.seconds
                 seconds = Seconds(
                     fetch=taken.fetch_seconds,
-                    load=load_seconds,
+                    load=share.load,
                     encode=gpu.encode,
                     denoise=gpu.denoise,
                     decode=gpu.decode,
@@ -165,20 +183,21 @@ class GpuThread:
             self._pools.release_weights()
             self._shared.changed.notify_all()
 
-    def _fail_all(self, turn: Pass, failure: Failure) -> None:
+    def _fail_all(self, turn: Pass, failure: Failure, seconds: Seconds) -> None:
         """Weights that cannot be loaded fail every row that wants them, not only those of this pass."""
         with self._shared.changed:
             state = _state(turn.weights)
             hands = [hand for hand in self._shared.ledger.hands() if hand.weights and _state(hand.weights) == state]
             refs = [ref for hand in hands for ref in hand.refs(Stage.WAITING)]
-        self._end([*turn.refs, *refs], failure)
+        self._end(turn.refs, failure, seconds)
+        self._end(refs, failure, _NONE)
 
-    def _end(self, refs: Sequence[RowRef], failure: Failure | None) -> None:
+    def _end(self, refs: Sequence[RowRef], failure: Failure | None, seconds: Seconds) -> None:
         with self._shared.changed:
             if failure is None:
-                self._shared.ledger.hand_back(refs, time.monotonic())
+                self._shared.ledger.hand_back(refs, time.monotonic(), seconds)
             else:
-                self._shared.ledger.fail(refs, failure, time.monotonic())
+                self._shared.ledger.fail(refs, failure, time.monotonic(), seconds)
             self._pools.release_weights()
             self._pools.fetch_sources()
             self._shared.changed.notify_all()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from actors.engine.port import Weights
 from schemas.order import Lane, OrderRow, ShardOrder
-from schemas.report import Failure, Offered, RenderReport, RowReport, Tried
+from schemas.report import Failure, Offered, RenderReport, RowReport, Seconds, Tried
 
 MOST_SHARDS = {Lane.BULK: 2, Lane.INTERACTIVE: 1}
 """In hand at once: of bulk one being rendered and one being fetched, and beside them one that goes ahead of both."""
@@ -22,6 +22,9 @@ REPORT_ROWS = 50
 REPORT_SECONDS = 0.5
 REMEMBERED = 256
 """Shards that ended and are still known, so that a repeated offer is not rendered again."""
+
+
+_NONE = Seconds()
 
 
 class Stage(Enum):
@@ -155,11 +158,13 @@ class Ledger:
         hand.unreported.append(report)
         self._retire(hand)
 
-    def hand_back(self, refs: Iterable[RowRef], now: float) -> None:
-        self._end_all(refs, now, lambda row: _report(row, Tried.HANDED_BACK))
+    def hand_back(self, refs: Iterable[RowRef], now: float, seconds: Seconds = _NONE) -> None:
+        """*seconds*: what each took before it was stopped."""
+        self._end_all(refs, now, lambda row: _report(row, Tried.HANDED_BACK, seconds))
 
-    def fail(self, refs: Iterable[RowRef], failure: Failure, now: float) -> None:
-        self._end_all(refs, now, lambda row: _report(row, Tried.FAILED, failure))
+    def fail(self, refs: Iterable[RowRef], failure: Failure, now: float, seconds: Seconds = _NONE) -> None:
+        """*seconds*: what each took before it failed."""
+        self._end_all(refs, now, lambda row: _report(row, Tried.FAILED, seconds, failure))
 
     def _end_all(self, refs: Iterable[RowRef], now: float, report: Callable[[OrderRow], RowReport]) -> None:
         for ref in list(refs):
@@ -208,5 +213,5 @@ class Ledger:
         self._seq += 1
 
 
-def _report(row: OrderRow, tried: Tried, failure: Failure | None = None) -> RowReport:
-    return RowReport(ordinal=row.ordinal, tried=tried, fingerprint=row.fingerprint, failure=failure)
+def _report(row: OrderRow, tried: Tried, seconds: Seconds, failure: Failure | None = None) -> RowReport:
+    return RowReport(ordinal=row.ordinal, tried=tried, fingerprint=row.fingerprint, failure=failure, seconds=seconds)

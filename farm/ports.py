@@ -146,6 +146,8 @@ class TeamTx(Protocol):
     def insert_campaign(self, new: NewCampaign, shards: Sequence[NewShard]) -> CampaignRow | None:
         """With its event. None when the submit key is taken (another request was first).
 
+        From here on other submissions of the team wait for the commit, and what they have inserted is seen.
+
         A parent of the team that is proofing or awaits approval is being cancelled from now on, with an event after
         that of the child. The campaign's place in the queue is the moment of its submission, in seconds.
         """
@@ -311,6 +313,7 @@ class SchedulerTx(Protocol):
     def queues(self, per_queue: int) -> list[Queue]:
         """The first *per_queue* ready shards, by place, of each campaign and engine key.
 
+        Of each campaign the first 64 engine keys (`PER_CAMPAIGN`): the others come as these are through.
         Of campaigns that are active or proofing, and only shards whose time has come; a queue in which nothing's time
         has come is left out. In order of campaign, engine key; heads by place, then by id.
         """
@@ -318,6 +321,10 @@ class SchedulerTx(Protocol):
 
     def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
         """All ready shards of the same campaigns by campaign and engine key; those that back off count too."""
+        ...
+
+    def held_back(self) -> dict[tuple[CampaignId, str], Backlog]:
+        """All held shards of campaigns that are proofing or await approval, by campaign and engine key."""
         ...
 
     def held(self) -> list[Held]:
@@ -330,7 +337,8 @@ class SchedulerTx(Protocol):
         ...
 
     def purses(self) -> tuple[list[Purse], list[TeamPurse]]:
-        """Campaigns that are active, proofing, or paused by a budget; and the budgets of their teams. By id.
+        """Campaigns that are active, proofing, awaiting approval, or paused by a budget; and the budgets of their
+        teams. By id.
 
         The lane of one that is proofing is interactive.
         """
@@ -458,7 +466,8 @@ class SchedulerTx(Protocol):
         ...
 
     def pause(self, campaign: CampaignId, by: PausedBy, detail: str) -> bool:
-        """An active or proofing campaign, with an event that holds state, paused_by and detail."""
+        """An active or proofing campaign, or one that another budget has paused, with an event that holds state,
+        paused_by and detail."""
         ...
 
     def resume(self, campaign: CampaignId) -> bool:

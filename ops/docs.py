@@ -119,6 +119,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "unknown_style": "No style of that name or version. `farm style list` shows those there are.",
         "unknown_variable": "A prompt asks for `{name}` and the source has no such variable. Give it one.",
         "too_many_renders": "More renders than one campaign may have, or than the team may have waiting. Split it.",
+        "too_many_looks": "More than 5,000 pairs of style and size in one campaign. Make several campaigns of them.",
         "proof_too_large": "One of each look would be more pictures than people look at. Say how many there shall be.",
         "too_many_for_lane": "The interactive lane takes at most 64 renders at a time. Leave `lane` out.",
         "deadline_past": "The deadline has passed already. Name a later one, or leave it out.",

@@ -29,7 +29,7 @@ class Tried(StrEnum):
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    HANDED_BACK = "handed_back"  # not begun: revoked, cancelled or drained
+    HANDED_BACK = "handed_back"  # not begun, or stopped: revoked, cancelled or drained
 
 
 class Seconds(Wire):

@@ -28,6 +28,7 @@ class Purse:
     deadline: datetime | None = None
     off_peak: bool = False
     warnings: tuple[str, ...] = ()  # codes that people have been warned of
+    gpu: str | None = None  # only on this type of GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def judge_budgets(
 ) -> Budgets:
     """*under_way* are the GPU seconds that leased shards are expected to take; *money_per_second* is what one costs.
 
-    A campaign that a budget has paused stays so, under the cause that it was paused for, until no cause is left.
+    A campaign that a budget has paused stays so until no cause is left. Its own budget is named before the team's: that
+    is what its people can raise.
     """
     of_team = {team.team: _limits(team.budget, team.spent, money_per_second) for team in teams}
     busy: dict[TeamId, float] = {}
@@ -170,13 +172,18 @@ def _room(limits: Sequence[_Limit], under_way: float) -> float:
 def _decide(purse: Purse, own: Sequence[_Limit], of_team: Sequence[_Limit]) -> Iterator[Pause | Resume | Warn | Unwarn]:
     spent = next((limit for limit in own if limit.reached), None)
     team_spent = next((limit for limit in of_team if limit.reached), None)
-    if purse.state is CampaignState.PAUSED:
-        if purse.paused_by in _BUDGETS and spent is None and team_spent is None:
-            yield Resume(purse.campaign)
-    elif spent is not None:
-        yield Pause(purse.campaign, PausedBy.BUDGET, _spent_sentence(spent))
+    paused = purse.state is CampaignState.PAUSED
+    cause = None
+    if spent is not None:
+        cause = Pause(purse.campaign, PausedBy.BUDGET, _spent_sentence(spent))
     elif team_spent is not None:
-        yield Pause(purse.campaign, PausedBy.TEAM_BUDGET, _team_spent_sentence(team_spent))
+        cause = Pause(purse.campaign, PausedBy.TEAM_BUDGET, _team_spent_sentence(team_spent))
+    if purse.state is CampaignState.AWAITING_APPROVAL:
+        cause = None  # nothing of it starts before people say so
+    if cause is None and paused and purse.paused_by in _BUDGETS:
+        yield Resume(purse.campaign)
+    elif cause is not None and (not paused or purse.paused_by in _BUDGETS - {cause.by}):
+        yield cause
     near = None if spent else next((limit for limit in own if limit.near), None)
     team_near = None if team_spent else next((limit for limit in of_team if limit.near), None)
     yield from _told(purse, "budget_spent", spent, _spent_sentence)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from farm.core.budget import Budgets, Pause, Purse, Resume, TeamPurse, Unwarn, Warn, judge_budgets
@@ -16,7 +16,7 @@ from farm.core.ids import CampaignId, RendererName
 from farm.core.placement import Backlog, Loading, Queue, Rules
 from farm.core.plan import Held, Seen
 from farm.core.records import Accusation, LoadCost, Quarantined
-from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, surplus, wanted
+from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, surplus, until_window, wanted
 
 _LEAST_SECONDS = 1e-3
 """Of a shard, however little it is said to take: it takes a renderer."""
@@ -58,6 +58,7 @@ class Overview:
     quarantined: Sequence[Quarantined]
     succeeded: frozenset[RendererName]
     scale: Scale
+    held_back: Mapping[CampaignId, float] = field(default_factory=dict)  # GPU seconds that wait for approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +146,23 @@ def _forecast(view: Overview, left: Mapping[CampaignId, float], verdict: Verdict
     strength = sum(view.speeds.get(renderer.gpu, 1.0) for renderer in working)
     most = max(strength, float(sum(fleet.most for fleet in view.scale.fleets)))
     weights = {share.team: share.weight for share in view.teams}
-    total = sum(weights.values()) or 1.0
-    demands = [Demand(purse, left.get(purse.campaign, 0.0)) for purse in view.purses]
-    teams = {purse.team for purse in view.purses}
+    total = sum(weights.values())
+    later = until_window(view.scale.off_peak, view.now)
+    demands = [
+        Demand(
+            purse,
+            left.get(purse.campaign, 0.0),
+            view.held_back.get(purse.campaign, 0.0),
+            later if purse.off_peak else 0.0,
+        )
+        for purse in view.purses
+    ]
+    # A team that has nothing but what awaits approval is not among the others yet.
+    shares = {p.team: weights[p.team] / total if p.team in weights else 1 / (total + 1) for p in view.purses}
     return forecast(
         demands,
-        capacity={team: strength * weights.get(team, 1.0) / total for team in teams},
-        most={team: most * weights.get(team, 1.0) / total for team in teams},
+        capacity={team: strength * share for team, share in shares.items()},
+        most={team: most * share for team, share in shares.items()},
         now=view.now,
     )
 
@@ -168,7 +179,7 @@ def _loads(
     view: Overview, left: Mapping[CampaignId, float], budgets: Budgets, blocked: Collection[CampaignId]
 ) -> Loads:
     """What waits, by the type of GPU that it asks for (None: any). No more than budgets allow."""
-    pins = {queue.campaign: queue.gpu for queue in view.queues if queue.gpu is not None}
+    pins = {purse.campaign: purse.gpu for purse in view.purses if purse.gpu is not None}
     urgent = {
         purse.campaign: left.get(purse.campaign, 0.0) / max(1.0, (purse.deadline - view.now).total_seconds())
         for purse in view.purses

@@ -227,7 +227,7 @@ def _revocations(view: Snapshot, kept: _Ledger) -> list[Decision]:
 
 def _free(view: Snapshot, kept: _Ledger) -> list[Free]:
     """Renderers that may get work, with what they have. Suspects get none while another is free of suspicion."""
-    able = [r for r in view.seen if r.session is not None and not (r.draining or r.silent or r.full)]
+    able = [r for r in view.seen if r.session is not None and not (r.draining or r.silent)]
     able = [r for r in able if r.name not in view.closed]
     clean = [r for r in able if r.name not in view.suspects]
     return [_free_one(view, r, r.session, kept) for r in clean or able if r.session is not None]
@@ -249,7 +249,7 @@ def _free_one(view: Snapshot, renderer: Seen, session: Session, kept: _Ledger) -
         gpu=renderer.gpu,
         speed=speed,
         interactive=len(mine) - len(bulk),
-        reserved=any(held.alone for held in mine),
+        reserved=renderer.full or any(held.alone for held in mine),
         left=sum(held.gpu_seconds for held in mine) / speed,
         probe=renderer.name in view.probing,
     )

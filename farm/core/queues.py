@@ -66,7 +66,7 @@ class Free:
     speed: float = 1.0  # measured, against the farm's mean
     interactive: int = 0  # interactive shards that it has
     left: float = 0.0  # expected seconds until it has done what it has
-    reserved: bool = False  # for a shard that travels alone: nothing else until that is through
+    reserved: bool = False  # nothing for it now: a shard that travels alone is there, or it has just refused one
     probe: bool = False  # it comes out of quarantine: one small shard, and no more until that is through
 
     @property

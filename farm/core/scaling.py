@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from math import ceil
 from typing import Protocol
 
@@ -163,6 +163,15 @@ def parse_window(text: str) -> Window:
     if begins == ends and match[3] is not None:
         raise BadRequest(f"{text!r} begins when it ends. A whole day is 00:00-24:00.", code="bad_window")
     return Window(begins, ends)
+
+
+def until_window(windows: Sequence[Window], now: datetime) -> float:
+    """Seconds until one of them begins; 0 within one."""
+    if in_window(windows, now):
+        return 0.0
+    here = now.astimezone(UTC)
+    begins = (datetime.combine(here, window.begins, UTC) for window in windows)
+    return min((at - here if at > here else at - here + timedelta(days=1)).total_seconds() for at in begins)
 
 
 def in_window(windows: Sequence[Window], now: datetime) -> bool:

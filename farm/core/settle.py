@@ -89,7 +89,7 @@ class Settled:
     outcomes: tuple[NewOutcome, ...] = ()
     children: tuple[Child, ...] = ()
     failed_tries: tuple[FailedTry, ...] = ()
-    gpu_seconds: float = 0.0  # of every row that was tried, whatever became of it
+    gpu_seconds: float = 0.0  # of every row, whatever became of it
     money: float = 0.0
 
     @property
@@ -119,14 +119,15 @@ def settle(
     *,
     fence: str,
     rows: Sequence[RowReport],
-    now: datetime,
+    now: datetime | None,
     renderer: str,
     numerics: str,
     per_hour: float,
 ) -> Settled | Refusal:
     """Decides over one report. Rows that are not in the shard's todo any more were settled before: no harm done.
 
-    *per_hour* is the price of the renderer's GPU. Whoever used it pays, whether a picture came of it or not.
+    *now* may be missing when no row has failed: only what is tried again needs it. *per_hour* is the price of the
+    renderer's GPU. Whoever used it pays, whether a picture came of it or not.
     """
     if shard is None or not accepts(fence=fence, current=shard.fence, state=shard.state):
         return Refusal(tuple(row.picture.key for row in rows if row.picture is not None))
@@ -136,8 +137,7 @@ def settle(
     gpu_seconds = 0.0
     for row in {row.ordinal: row for row in rows if contains(shard.todo, row.ordinal)}.values():
         used = row.seconds.gpu
-        if row.tried is not Tried.HANDED_BACK:
-            gpu_seconds += used
+        gpu_seconds += used  # what was handed back has some when it was stopped
         if row.tried is Tried.FAILED:
             failed.append(_failed(shard, row, renderer))
         if (child := _after(row, shard, now, renderer)) is None:
@@ -156,7 +156,7 @@ def settle(
     )
 
 
-def _after(row: RowReport, shard: ShardRow, now: datetime, renderer: str) -> _Again | None:
+def _after(row: RowReport, shard: ShardRow, now: datetime | None, renderer: str) -> _Again | None:
     """How the render is tried again; None when this was its last try."""
     match row.tried:
         case Tried.SUCCEEDED:
@@ -173,7 +173,9 @@ def _failed(shard: ShardRow, row: RowReport, renderer: str) -> FailedTry:
     return FailedTry(shard.id, Ordinal(row.ordinal), row.failure or _UNEXPLAINED, RendererName(renderer))
 
 
-def _after_failed(failure: Failure, shard: ShardRow, now: datetime, renderer: str) -> _Again | None:
+def _after_failed(failure: Failure, shard: ShardRow, now: datetime | None, renderer: str) -> _Again | None:
+    if now is None:
+        raise ValueError("A row has failed: what time is it?")
     of_depot = failure.kind is FailureKind.DEPOT  # which says nothing of the render, nor of the renderer
     tries = (shard.depot_tries if of_depot else shard.tries) + 1
     match after_failure(failure.kind, tries=tries, now=now):

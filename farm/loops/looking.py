@@ -8,6 +8,14 @@ from farm.core.budget import Purse, TeamPurse
 from farm.core.costs import load_seconds, speeds
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId
+from farm.core.measured import (
+    Steps,
+    backlog_as_measured,
+    held_as_measured,
+    measured_steps,
+    queue_as_measured,
+    seconds_by_campaign,
+)
 from farm.core.placement import SLOTS, Backlog, Queue
 from farm.core.plan import Held
 from farm.core.records import Accusation, LoadCost, Quarantined
@@ -22,11 +30,12 @@ EVIDENCE_WINDOW = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One look at the database."""
+    """One look at the database. What shards take is as measured by now."""
 
     now: datetime
     queues: Sequence[Queue]
     backlog: Mapping[tuple[CampaignId, str], Backlog]
+    held_back: Mapping[CampaignId, float]  # GPU seconds that wait for a proof to be approved
     held: Sequence[Held]
     teams: Sequence[TeamShare]
     purses: Sequence[Purse]
@@ -45,7 +54,9 @@ class Looking:
         self._monotonic = monotonic
         self._due: dict[str, float] = {}
         self._backlog: Mapping[tuple[CampaignId, str], Backlog] = {}
+        self._held_back: Mapping[CampaignId, float] = {}
         self._speeds: Mapping[str, float] = {}
+        self._steps: Steps = {}
         self._loads: Sequence[LoadCost] = ()
         self._prices: Mapping[str, float] = {}
         self._accusations: Sequence[Accusation] = ()
@@ -58,13 +69,14 @@ class Looking:
         enough = FEWEST_HEADS if self._queues is None else -(-slots // self._queues)
         queues = tx.queues(min(slots + FEWEST_HEADS, max(self._heads, enough)))
         self._queues = max(1, len(queues))
-        self._refresh(tx, queues)
         purses, team_purses = tx.purses()
+        self._refresh(tx, queues, purses)
         return Looked(
             now=tx.now(),
-            queues=queues,
+            queues=[queue_as_measured(queue, self._steps) for queue in queues],
             backlog=self._backlog,
-            held=tx.held(),
+            held_back=self._held_back,
+            held=[held_as_measured(held, self._steps) for held in tx.held()],
             teams=tx.teams(),
             purses=purses,
             team_purses=team_purses,
@@ -84,7 +96,9 @@ class Looking:
 
     def prices(self, tx: SchedulerTx) -> Mapping[str, float]:
         if self._is_due("costs", COSTS_EVERY):
-            self._speeds, self._loads, self._prices = speeds(tx.costs()), tx.load_costs(), tx.prices()
+            costs = tx.costs()
+            self._speeds, self._loads, self._prices = speeds(costs), tx.load_costs(), tx.prices()
+            self._steps = measured_steps(costs, self._speeds)
         return self._prices
 
     def loading(self, gpu: str) -> dict[str, float]:
@@ -95,11 +109,13 @@ class Looking:
         """Another has led meanwhile, or an operator's order was carried out: everything is read anew."""
         self._due.clear()
 
-    def _refresh(self, tx: SchedulerTx, queues: Sequence[Queue]) -> None:
+    def _refresh(self, tx: SchedulerTx, queues: Sequence[Queue], purses: Sequence[Purse]) -> None:
         self.prices(tx)
         unknown = any((queue.campaign, queue.engine_key) not in self._backlog for queue in queues)
         if self._is_due("backlog", BACKLOG_EVERY) or unknown:
-            self._backlog = tx.backlog()
+            teams = {purse.campaign: purse.team for purse in purses}
+            self._backlog = backlog_as_measured(tx.backlog(), teams, self._steps)
+            self._held_back = seconds_by_campaign(backlog_as_measured(tx.held_back(), teams, self._steps))
         if self._is_due("judged", JUDGED_EVERY):
             self._accusations, self._quarantined = tx.accusations(EVIDENCE_WINDOW), tx.quarantined()
 

@@ -250,6 +250,7 @@ class Scheduler:
                 purses=looked.purses,
                 team_purses=looked.team_purses,
                 backlog=looked.backlog,
+                held_back=looked.held_back,
                 held=looked.held,
                 teams=looked.teams,
                 seen=self._roster.seen(),

@@ -11,8 +11,8 @@ from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
 from farm.core.placement import Backlog, Head, Queue
 from farm.core.plan import Held
-from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, LoraRow, Quarantined
 from farm.core.queues import PER_CAMPAIGN
+from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, LoraRow, Quarantined
 from farm.core.shard import travels_alone
 from farm.store import queue_sql, renderer_sql, rows, sql
 from farm.store.statements import LeaderStatements
@@ -30,6 +30,9 @@ class Looking(LeaderStatements):
 
     def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
         return {(CampaignId(row[0]), row[1]): Backlog(*row[2:]) for row in self._all(queue_sql.BACKLOG)}
+
+    def held_back(self) -> dict[tuple[CampaignId, str], Backlog]:
+        return {(CampaignId(row[0]), row[1]): Backlog(*row[2:]) for row in self._all(queue_sql.HELD_BACK)}
 
     def held(self) -> list[Held]:
         return [_held(row) for row in self._all(sql.HELD)]

@@ -56,10 +56,17 @@ class Seeing:
 
     def backlog(self) -> dict[tuple[CampaignId, str], Backlog]:
         return {
-            (campaign.row.id, engine_key): Backlog(len(line.ids), line.renders, line.seconds, line.step_seconds)
+            (campaign.row.id, engine_key): _backlog(line)
             for campaign in self._state.campaigns.in_states(*RUNNABLE)
             for engine_key, line in sorted(self._state.shards.tally(campaign.row.id).lines.items())
         }
+
+    def held_back(self) -> dict[tuple[CampaignId, str], Backlog]:
+        lines: dict[tuple[CampaignId, str], Line] = {}
+        for campaign in self._state.campaigns.in_states(S.PROOFING, S.AWAITING_APPROVAL):
+            for shard in self._state.shards.of(campaign.row.id, "held"):
+                lines.setdefault((shard.campaign, shard.engine_key), Line()).add(shard)
+        return {key: _backlog(line) for key, line in sorted(lines.items())}
 
     def held(self) -> list[Held]:
         now, rows = self._state.clock(), self._state.shards.rows
@@ -104,7 +111,7 @@ class Seeing:
         return TeamShare(team, row.weight, found.vtime, found.backlogged, row.quota, row.burst)
 
     def purses(self) -> tuple[list[Purse], list[TeamPurse]]:
-        found = self._state.campaigns.in_states(*RUNNABLE, S.PAUSED)
+        found = self._state.campaigns.in_states(*RUNNABLE, S.AWAITING_APPROVAL, S.PAUSED)
         open_ = [c for c in found if c.row.state is not S.PAUSED or c.row.paused_by in _BUDGETS]
         month, purses = month_of(self._state.clock()), []
         for team in sorted({campaign.row.team for campaign in open_}):
@@ -128,6 +135,7 @@ class Seeing:
             deadline=row.deadline,
             off_peak=row.off_peak,
             warnings=row.warnings,
+            gpu=row.gpu,
         )
 
     def costs(self) -> list[tuple[TeamId, CostRow]]:
@@ -173,6 +181,10 @@ class Seeing:
 
     def picture_count(self) -> int:
         return len(self._state.pictures.rows)
+
+
+def _backlog(line: Line) -> Backlog:
+    return Backlog(len(line.ids), line.renders, line.seconds, line.step_seconds)
 
 
 def _queue(campaign: Campaign, first: Shard, heads: tuple[Head, ...]) -> Queue:

@@ -197,7 +197,10 @@ class MemorySchedulerTx(Seeing):
 
     def pause(self, campaign: CampaignId, by: PausedBy, detail: str) -> bool:
         found = self._state.campaigns.rows.get(campaign)
-        if found is None or found.row.state not in RUNNABLE:
+        if found is None:
+            return False
+        other = found.row.state is S.PAUSED and found.row.paused_by not in (None, PausedBy.USER, by)
+        if found.row.state not in RUNNABLE and not other:
             return False
         self._change(found, state=S.PAUSED, paused_by=by)
         data: dict[str, object] = {"state": "paused", "paused_by": by.value, "detail": detail}

@@ -43,19 +43,28 @@ class Pile:
 class Line(Pile):
     """The ready shards of one campaign and engine key, in order of their places."""
 
-    __slots__ = ("order",)
+    __slots__ = ("order", "steps")
 
     def __init__(self) -> None:
         super().__init__()
         self.order: list[tuple[int, ShardId]] = []
+        self.steps: dict[float, int] = {}  # seconds of a UNet step, as expected -> shards
+
+    @property
+    def step_seconds(self) -> float:
+        return max(self.steps, default=0.0)
 
     def add(self, shard: Shard) -> None:
         super().add(shard)
         insort(self.order, (shard.place, shard.id))
+        self.steps[shard.step_seconds] = self.steps.get(shard.step_seconds, 0) + 1
 
     def take(self, shard: Shard) -> None:
         super().take(shard)
         del self.order[bisect_left(self.order, (shard.place, shard.id))]
+        self.steps[shard.step_seconds] -= 1
+        if not self.steps[shard.step_seconds]:
+            del self.steps[shard.step_seconds]
 
 
 class Tally:

@@ -74,4 +74,5 @@ def _purse(row: Any) -> Purse:
         deadline=row.deadline,
         off_peak=row.off_peak,
         warnings=tuple(row.warnings),
+        gpu=row.gpu,
     )

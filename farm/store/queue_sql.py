@@ -5,8 +5,8 @@ from sqlalchemy import text
 from farm.store.sql import LANE
 
 # A loose index scan: in the index `shard_queue` from one engine key of an open campaign to the next, and of each only
-# the first few shards. What it costs grows with the number of queues, not with that of the ready shards; and no campaign
-# has more than `PER_CAMPAIGN` of them at a time, or one with many weights would hold up everybody.
+# the first few shards. What it costs grows with the number of queues, not with that of the ready shards; and of one
+# campaign it looks at so many at a time, or one with very many weights would hold up everybody.
 QUEUES = text(f"""
 WITH RECURSIVE keys AS (
   SELECT c.campaign_id, first.engine_key, 1 AS number
@@ -40,6 +40,12 @@ SELECT s.campaign_id, s.engine_key, count(*), sum(s.renders), sum(s.renders * s.
  WHERE s.state = 'ready' AND c.state IN ('active', 'proofing') GROUP BY s.campaign_id, s.engine_key
 """)
 
+HELD_BACK = text("""
+SELECT s.campaign_id, s.engine_key, count(*), sum(s.renders), sum(s.renders * s.seconds)::float8, max(s.step_seconds)
+  FROM shard s JOIN campaign c USING (campaign_id)
+ WHERE s.state = 'held' AND c.state IN ('proofing', 'awaiting_approval') GROUP BY s.campaign_id, s.engine_key
+""")
+
 # LATERAL and LIMIT 1: one look into the index for each open campaign; as EXISTS it might become a join with all shards.
 TEAMS = text("""
 WITH here AS (
@@ -52,12 +58,13 @@ SELECT t.team_id, t.weight, t.vtime, t.backlogged, t.quota, t.burst FROM team t 
  ORDER BY t.team_id
 """)
 
-_PURSE = """c.state IN ('active', 'proofing') OR (c.state = 'paused' AND c.paused_by IN ('budget', 'team_budget'))"""
+_PURSE = """c.state IN ('active', 'proofing', 'awaiting_approval')
+    OR (c.state = 'paused' AND c.paused_by IN ('budget', 'team_budget'))"""
 
 PURSES = text(f"""
 SELECT c.campaign_id, c.team_id, c.state, c.paused_by, {LANE} AS lane, c.priority, c.position,
        coalesce(spent.gpu_seconds, 0) AS gpu_seconds, coalesce(spent.money, 0) AS money, c.budget, c.deadline,
-       c.off_peak, c.warnings
+       c.off_peak, c.warnings, c.gpu
   FROM campaign c LEFT JOIN LATERAL (
          SELECT sum(gpu_seconds) AS gpu_seconds, sum(money) AS money FROM spend WHERE campaign_id = c.campaign_id
        ) AS spent ON true
@@ -81,7 +88,10 @@ PRICES = text("SELECT gpu, per_hour FROM price ORDER BY gpu")
 
 PAUSE = text("""
 UPDATE campaign SET state = 'paused', paused_by = :by
- WHERE campaign_id = :campaign AND state IN ('active', 'proofing') RETURNING team_id, state
+ WHERE campaign_id = :campaign
+   AND (state IN ('active', 'proofing')
+        OR (state = 'paused' AND paused_by IN ('budget', 'team_budget') AND paused_by <> :by))
+RETURNING team_id, state
 """)
 RESUME = text("""
 UPDATE campaign c SET paused_by = NULL,

@@ -153,4 +153,3 @@ def add_events(connection: Connection, team: TeamId, events: Sequence[NewEvent])
         "data": [json.dumps(data) for _, _, data in events],
     }
     connection.execute(sql.ADD_EVENTS, values)
-    connection.execute(sql.NOTIFY, {"team": str(team)})

@@ -122,16 +122,18 @@ UPDATE shard SET state = 'cancelled'
 """)
 
 # The row lock on the team is held until commit, so ids come in commit order: a reader that has seen 17 misses nothing.
+# Who waits for events is woken at commit; in the same statement, as every transaction of the leader has one.
 ADD_EVENTS = text("""
 WITH moved AS (
-  UPDATE team SET event_id = event_id + :count WHERE team_id = :team RETURNING event_id - :count AS before)
-INSERT INTO event (team_id, event_id, campaign_id, kind, data)
-SELECT :team, moved.before + g.place, g.campaign_id, g.kind, CAST(g.data AS jsonb)
-  FROM moved, unnest(CAST(:campaign AS bigint[]), CAST(:kind AS text[]), CAST(:data AS text[]))
-              WITH ORDINALITY AS g (campaign_id, kind, data, place)
+  UPDATE team SET event_id = event_id + :count WHERE team_id = :team RETURNING event_id - :count AS before),
+added AS (
+  INSERT INTO event (team_id, event_id, campaign_id, kind, data)
+  SELECT :team, moved.before + g.place, g.campaign_id, g.kind, CAST(g.data AS jsonb)
+    FROM moved, unnest(CAST(:campaign AS bigint[]), CAST(:kind AS text[]), CAST(:data AS text[]))
+                WITH ORDINALITY AS g (campaign_id, kind, data, place))
+SELECT pg_notify('farm_event', CAST(CAST(:team AS bigint) AS text))
 """)
 
-NOTIFY = text("SELECT pg_notify('farm_event', :team)")
 NOTIFY_WORK = text("NOTIFY farm_work")  # people have sent work, or changed what may be worked on
 
 RESOLVED = text("SELECT resolved FROM campaign WHERE campaign_id = :campaign")

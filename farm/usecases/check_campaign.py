@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 
 from farm.core.errors import BadRequest, NotFound
 from farm.core.ids import CampaignId, read
@@ -16,6 +17,9 @@ PROOF_RENDERS = 500
 
 INTERACTIVE_RENDERS = 64
 """The interactive lane goes ahead of everybody: what goes there must be small, or it is a lane no more."""
+
+LOOKS = 5_000
+"""Styles times sizes of a campaign. Each has weights and a queue of its own, and the scheduler counts all queues."""
 
 TO_BE_REPLACED = frozenset({CampaignState.PROOFING, CampaignState.AWAITING_APPROVAL})
 """A parent in one of these states is cancelled when its child is submitted."""
@@ -49,11 +53,22 @@ def check_campaign(tx: TeamTx, spec: CampaignSpec, now: datetime, terms: Terms) 
         faults.add("/lane", "too_many_for_lane", f"{detail} Leave `lane` out.")
     if spec.deadline is not None:
         check_deadline(spec.deadline, now, faults)
+    _check_looks(spec, faults)
     _check_proof(spec, faults)
     resolved = resolve(spec, load_known(tx, spec), now, faults)
     if faults.count:
         raise refusal(f"{spec.name} cannot be submitted", faults)
     return Checked(resolved, renders, None if parent is None else parent.id)
+
+
+def _check_looks(spec: CampaignSpec, faults: Faults) -> None:
+    looks: set[tuple[str, str | None]] = set()
+    for block in spec.blocks:
+        looks.update(product(block.styles, block.sizes or (None,)))
+        if len(looks) > LOOKS:
+            detail = f"These are more than {LOOKS:,} different pairs of style and size. Make several campaigns of them."
+            faults.add("/blocks", "too_many_looks", detail)
+            return
 
 
 def _check_proof(spec: CampaignSpec, faults: Faults) -> None:
@@ -86,11 +101,26 @@ def check_room(
             "/blocks", "too_many_renders", f"These are {renders:,} renders; a campaign has at most {max_renders:,}."
         )
         return
-    team, waiting = tx.team(), tx.unfinished() - _left(tx, replaced)
-    if renders + waiting > team.max_renders:
+    _check_team_room(tx, renders, tx.unfinished() - _left(tx, replaced), faults)
+
+
+def check_still_room(tx: TeamTx, name: str, renders: int) -> None:
+    """After a campaign of so many *renders* was inserted: now no other submission can come between.
+
+    Raises `BadRequest`.
+    """
+    faults = Faults()
+    _check_team_room(tx, renders, tx.unfinished() - renders, faults)
+    if faults.count:
+        raise refusal(f"{name} cannot be submitted", faults)
+
+
+def _check_team_room(tx: TeamTx, renders: int, waiting: int, faults: Faults) -> None:
+    most = tx.team().max_renders
+    if renders + waiting > most:
         detail = (
             f"These are {renders:,} renders, and {waiting:,} of the team are still waiting; "
-            f"together at most {team.max_renders:,} may."
+            f"together at most {most:,} may."
         )
         faults.add("/blocks", "too_many_renders", detail)
 

@@ -103,8 +103,7 @@ def _without_weights(found: Settled, rows: Sequence[Row], failure: Failure) -> S
     shard = found.shard
     tries = shard.tries + shard.depot_tries + 1
     failed = tuple(
-        NewOutcome(shard.team, shard.campaign, Ordinal(r.ordinal), r.fingerprint, tries, failure=failure)
-        for r in rows
+        NewOutcome(shard.team, shard.campaign, Ordinal(r.ordinal), r.fingerprint, tries, failure=failure) for r in rows
     )
     return Settled(
         shard,

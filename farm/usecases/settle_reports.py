@@ -62,7 +62,8 @@ def settle_reports(
     tally = Tally()
     parts = list(_by_shard(heard))
     shards = tx.lock(sorted({shard for _, shard, _, _ in parts}))
-    now = tx.now()
+    # Most batches are all good, and need not ask.
+    now = tx.now() if any(row.tried is Tried.FAILED for _, _, _, rows in parts for row in rows) else None
     accepted: dict[ShardId, _Accepted] = {}
     ended: set[tuple[ShardId, str]] = set()
     for sender, shard, fence, rows in parts:

@@ -11,7 +11,7 @@ from farm.core.quote import seconds_by
 from farm.core.records import CampaignRow, NewCampaign, NewShard
 from farm.core.shard import cut
 from farm.ports import ApiStore, Clock, TeamTx
-from farm.usecases.check_campaign import Checked, Terms, check_campaign
+from farm.usecases.check_campaign import Checked, Terms, check_campaign, check_still_room
 from farm.usecases.quote_campaign import foretell, wishes_of
 from schemas.campaign import CampaignSpec, CampaignState, ProofSpec, ResolvedCampaign
 from schemas.quote import Quote
@@ -76,10 +76,14 @@ def shards_of(
 
 
 def save(store: ApiStore, team: TeamId, new: NewCampaign, shards: list[NewShard]) -> Submitted:
-    """Inserts it, unless another request with the same key was faster: then that one is the campaign."""
+    """Inserts it, unless another request with the same key was faster: then that one is the campaign.
+
+    Raises `BadRequest` when others have taken the team's room since it was checked.
+    """
     with store.as_team(team) as tx:
         row = tx.insert_campaign(new, shards)
         if row is not None:
+            check_still_room(tx, new.name, new.renders)
             return Submitted(row, replayed=False)
     with store.as_team(team) as tx:
         former = tx.campaign_by_submit_key(new.submit_key)

@@ -88,7 +88,7 @@ def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> N
         (sql.HELD, {}, {"shard_leased"}),
         (sql.FINISH, {"campaigns": [3, 4]}, {"shard_queue", "shard_aside"}),
         (sql.CANCEL_OPEN, {"campaigns": [3]}, {"shard_campaign"}),
-        (queue_sql.QUEUES, {"per_queue": 4}, {"shard_queue"}),
+        (queue_sql.QUEUES, {"per_queue": 4, "per_campaign": 64}, {"shard_queue"}),
         (queue_sql.TEAMS, {}, {"shard_queue", "shard_leased"}),
         (queue_sql.RESUME, {"campaign": 20}, {"shard_aside"}),
         (campaign_sql.COUNTS, {"team": 1, "campaigns": [3, 4]}, {"shard_campaign"}),

@@ -6,6 +6,7 @@ from datetime import timedelta
 from farm.core.budget import Purse, TeamPurse
 from farm.core.fairshare import Rejoin, Rest, TeamShare
 from farm.core.ids import TeamId
+from farm.core.placement import Backlog
 from farm.core.plan import Reclaim, Release
 from farm.core.records import FarmView, SpentRow
 from schemas.campaign import Budget, CampaignState, PausedBy
@@ -213,6 +214,29 @@ def test_a_purse_shows_what_its_campaign_may_spend(farm: Farm) -> None:
     assert teams == [], "no team has a budget"
 
 
+def test_a_purse_says_what_type_of_gpu_its_campaign_asks_for(farm: Farm) -> None:
+    farm.submit(gpu="L4")
+    with farm.leading() as tx:
+        assert [purse.gpu for purse in tx.purses()[0]] == ["L4"]
+
+
+def test_what_awaits_approval_has_a_purse_and_its_held_work_is_counted(farm: Farm) -> None:
+    farm.limit(OURS, budget=Budget(gpu_seconds=100))
+    campaign = farm.submit(renders=10, proof=1, step=0.25)
+    held = {(campaign, "engine"): Backlog(shards=1, renders=5, seconds=2.5, step_seconds=0.25)}
+    (proof,) = farm.take(farm.greet())
+    with farm.leading() as tx:
+        assert (tx.backlog(), tx.held_back()) == ({}, held)
+    farm.settle(proof, all_good(proof))
+    with farm.leading() as tx:
+        (purse,), (team,) = tx.purses()
+        assert tx.held_back() == held
+    assert (purse.state, purse.lane, team.team) == (S.AWAITING_APPROVAL, Lane.BULK, OURS)
+    farm.move(campaign, S.AWAITING_APPROVAL, S.ACTIVE)
+    with farm.leading() as tx:
+        assert (tx.backlog(), tx.held_back()) == (held, {})
+
+
 def test_the_purse_of_a_team_holds_what_it_has_spent_this_month(farm: Farm) -> None:
     for team in (OURS, THEIRS):
         farm.limit(team, budget=Budget(gpu_seconds=100))
@@ -232,10 +256,11 @@ def test_a_budget_pauses_and_only_a_budget_resumes(farm: Farm) -> None:
     campaign = farm.submit()
     with farm.leading() as tx:
         assert tx.pause(campaign, PausedBy.TEAM_BUDGET, "All is spent.")
-        assert not tx.pause(campaign, PausedBy.BUDGET, "Again.")
+        assert not tx.pause(campaign, PausedBy.TEAM_BUDGET, "Again.")
+        assert tx.pause(campaign, PausedBy.BUDGET, "Its own, too.")
     with farm.leading() as tx:
         (purse,) = tx.purses()[0]
-        assert (purse.state, purse.paused_by) == (S.PAUSED, PausedBy.TEAM_BUDGET)
+        assert (purse.state, purse.paused_by) == (S.PAUSED, PausedBy.BUDGET)
         assert tx.resume(campaign)
         assert not tx.resume(campaign)
     farm.move(campaign, S.ACTIVE, S.PAUSED)
@@ -249,6 +274,7 @@ def test_a_budget_pauses_and_only_a_budget_resumes(farm: Farm) -> None:
         assert team.campaign(campaign).paused_by is None
     assert farm.events("campaign.state") == [
         {"state": "paused", "paused_by": "team_budget", "detail": "All is spent."},
+        {"state": "paused", "paused_by": "budget", "detail": "Its own, too."},
         {"state": "active"},
         {"state": "paused"},
         {"state": "active"},

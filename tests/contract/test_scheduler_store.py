@@ -162,6 +162,29 @@ def test_the_backlog_is_in_shards_renders_and_gpu_seconds_and_what_is_leased_is_
     ]
 
 
+def test_what_a_step_was_taken_to_cost_stays_with_the_shard_and_its_children(farm: Farm) -> None:
+    campaign = farm.submit(renders=10, step=0.25)
+    (shard, _) = farm.take(farm.greet(), farm.waiting())
+    assert [held.step_seconds for held in farm.held()] == [0.25, 0.25]
+    farm.settle(shard, [back(0), good(shard, 1)])
+    with farm.leading() as tx:
+        assert tx.backlog() == {(campaign, "engine"): Backlog(shards=1, renders=1, seconds=0.5, step_seconds=0.25)}
+        assert [queue.step_seconds for queue in tx.queues(9)] == [0.25]
+
+
+def test_of_a_campaign_with_very_many_weights_64_queues_are_looked_at_and_the_others_follow(farm: Farm) -> None:
+    farm.submit(1, renders=67, width=1, keys=67)
+    farm.submit(2, renders=3, width=1, keys=3, team=THEIRS)
+    found = [(queue.team, queue.engine_key) for queue in farm.queues(2)]
+    firsts = [(OURS, f"engine {n:03}") for n in range(64)]
+    assert found == [*firsts, *((THEIRS, f"engine {n:03}") for n in range(3))]
+    with farm.leading() as tx:
+        assert len(tx.backlog()) == 70, "all are counted"
+    session, taken = farm.greet(), [head.shard for queue in farm.queues(2)[:2] for head in queue.heads]
+    farm.take(session, taken)
+    assert [queue.engine_key for queue in farm.queues(2) if queue.team == OURS][-1] == "engine 065"
+
+
 # renderer sessions
 
 

@@ -149,6 +149,8 @@ def test_revoked_shard_hands_back_what_has_not_begun_and_stops_what_has(depot: D
     rows = Scheduler(renderer).all_of(6)
     assert {each.tried for each in rows.values()} == {Tried.HANDED_BACK}
     assert not any(path.startswith("/out/") for path in depot.objects)
+    assert [ordinal for ordinal in range(6) if rows[ordinal].seconds.denoise > 0] == [0, 1], "what was stopped has cost"
+    assert [rows[ordinal].seconds.gpu for ordinal in range(2, 6)] == [0.0] * 4
 
 
 def test_revoking_what_waits_lets_what_is_in_the_gpu_finish(depot: Depot, make: Make) -> None:
@@ -316,6 +318,7 @@ def test_weights_that_the_engine_refuses_fail_every_row_that_wants_them(depot: D
     rows = Scheduler(renderer).all_of(5)
     assert tries == 1
     assert {each.failure.code for each in rows.values() if each.failure} == {"lora_unknown_keys"}
+    assert [ordinal for ordinal in range(5) if rows[ordinal].seconds.load > 0] == [0, 1], "the pass that tried to load"
 
 
 def test_one_bad_picture_does_not_touch_its_neighbours(depot: Depot, make: Make) -> None:
@@ -328,6 +331,17 @@ def test_one_bad_picture_does_not_touch_its_neighbours(depot: Depot, make: Make)
     assert [seen[number].failure for number in range(4)] == [None, failure, None, None]
 
 
+def test_what_fails_has_cost_its_part_of_the_pass(depot: Depot, make: Make) -> None:
+    failure = Failure(kind=FailureKind.OUT_OF_VRAM, code="out_of_vram", detail="No.")
+    renderer = make(FakeEngine(batch=2, seconds=0.1, failures={"bad": failure}))
+    source = depot.add(picture())
+    rows = [row(number, recipe(source, seed=number, prompt="bad"), depot) for number in range(2)]
+    renderer.offer(order(rows, depot).model_dump_json())
+    seen = Scheduler(renderer).all_of(2)
+    assert {each.failure for each in seen.values()} == {failure}
+    assert all(0.1 <= each.seconds.denoise < 10 for each in seen.values())
+
+
 def test_lost_gpu_is_reported_and_everything_else_handed_back(depot: Depot, make: Make) -> None:
     renderer = make(FakeEngine(batch=2, faults={"poison": Poisoned("illegal memory access")}))
     source = depot.add(picture())
@@ -336,6 +350,7 @@ def test_lost_gpu_is_reported_and_everything_else_handed_back(depot: Depot, make
     scheduler = Scheduler(renderer)
     seen = scheduler.all_of(5)
     assert [seen[number].tried for number in range(5)] == [Tried.FAILED] * 2 + [Tried.HANDED_BACK] * 3
+    assert [seen[number].seconds.gpu > 0 for number in range(5)] == [True] * 2 + [False] * 3
     assert "illegal memory access" in scheduler.collect(0).fault
     assert renderer.offer(order(rows, depot, shard=2).model_dump_json()) == "draining"
 

@@ -212,7 +212,7 @@ BUGS = (
     Bug("avoid ignored", _avoid_ignored, ("blame",), faults=_BROKEN),
     Bug("put back loses", _put_back_loses, ("P2 nothing lost", "alive"), faults=_LOSSES),
     Bug("takes the cancelled", _takes_the_cancelled, ("P9 cancelled",), faults=NONE),
-    Bug("never revokes", _never_revokes, ("P9 cancelled",), faults=NONE),
+    Bug("never revokes", _never_revokes, ("P9 cancelled",), 20, faults=NONE),
     Bug("garbage at once", _garbage_at_once, ("P3 object there",), faults=_UPLOADS),
     Bug("no garbage collection", _no_garbage_collection, ("P4 no orphan",), faults=_UPLOADS),
     Bug("proof skipped", _proof_skipped, ("proof",)),

@@ -61,9 +61,6 @@ class Fairness:
                     return f"team {team} waits since {newcomer.since:.3f} s; {newcomer.overtaken} shards went before"
         return None
 
-    def forget_newcomers(self) -> None:
-        self.newcomers.clear()
-
     def race(self) -> str | None:
         """Compares what teams got that have waited, all of them, since the last change among them."""
         racing = tuple(team for team in self._waiting() if self._plain(team))

@@ -27,7 +27,9 @@ class Caretaker:
         self._every = every
         self._life = -1
         self._asked = 1.0
-        kernel.after(1.0, self._turn)
+
+    def begin(self) -> None:
+        self._kernel.after(1.0, self._turn)
 
     def _turn(self) -> None:
         process = self._process

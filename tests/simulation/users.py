@@ -119,7 +119,7 @@ class User:
         self._kernel.after(self._kernel.random.uniform(5, 60), self._whim, campaign)
 
     def _cancel(self, campaign: CampaignId) -> None:
-        if self._kernel.random.random() < 0.5:
+        if self._kernel.random.random() < 0.8:
             self._insist(lambda: cancel_campaign(self._database, self.team, campaign))
 
     def _pause_it(self, campaign: CampaignId) -> None:

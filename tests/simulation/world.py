@@ -95,7 +95,8 @@ class World:
         self.users = self._users(rng, tuple(sorted({node.gpu for node in nodes})))
         self.processes = [self._process(number) for number in range(rng.choice((1, 2, 2)))]
         every = timedelta(seconds=rng.choice((15, 60)))
-        self.caretakers = [Caretaker(kernel, process, self.depot, _METRICS, every) for process in self.processes]
+        for process in self.processes:
+            Caretaker(kernel, process, self.depot, _METRICS, every).begin()
         self.chaos = Chaos(self)
         names = tuple(RendererName(f"{fleet.prefix}{n}") for fleet in fleets for n in range(fleet.most))
         self.operator = Operator(kernel, self.store, names, every=rng.choice((30.0, 1e6)))

@@ -56,9 +56,14 @@ class Farm:
         team: TeamId = OURS,
         proof: int = 0,
         engine_key: str = "engine",
+        keys: int = 1,
+        step: float = 0.0,
         **changes: Any,
     ) -> CampaignId:
-        """Shards of *width* renders each; with *proof* so many of them go first, and the others are held."""
+        """Shards of *width* renders each; with *proof* so many of them go first, and the others are held.
+
+        Of several *keys* each has its turn; *step* is what a UNet step was taken to cost.
+        """
         spec = CampaignSpec(
             name="Shoes", blocks=(Block(sources=(SourceEntry(source="src_" + "0" * 64),), styles=("noir",)),)
         )
@@ -69,7 +74,12 @@ class Farm:
             new = replace(new, state=CampaignState.PROOFING)
         cut = [
             NewShard(
-                ((lo, min(lo + width, renders)),), engine_key, "0" * 64, 0.5, "held" if 0 < proof <= n else "ready"
+                ((lo, min(lo + width, renders)),),
+                engine_key if keys == 1 else f"{engine_key} {n % keys:03}",
+                "0" * 64,
+                0.5,
+                "held" if 0 < proof <= n else "ready",
+                step,
             )
             for n, lo in enumerate(range(0, renders, width))
         ]

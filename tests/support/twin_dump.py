@@ -65,6 +65,7 @@ def seen_by_scheduler(tx: SchedulerTx, keys: list[str]) -> dict[str, Look]:
         "queues": lambda: tx.queues(3),
         "backlog": lambda: [[*key, work] for key, work in sorted(tx.backlog().items())],
         "held": tx.held,
+        "held back": lambda: [[*key, work] for key, work in sorted(tx.held_back().items())],
         "teams": tx.teams,
         "purses": lambda: [
             sorted(tx.purses()[0], key=lambda p: p.campaign),

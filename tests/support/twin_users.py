@@ -56,7 +56,7 @@ def cut(renders: int, width: int, proof: bool) -> list[NewShard]:
     parts = [(ranges_of(sample[at : at + 2]), "ready") for at in range(0, len(sample), 2)]
     parts += [(ranges_of(rest[at : at + width]), "held" if proof else "ready") for at in range(0, len(rest), width)]
     return [
-        NewShard(todo, f"engine {number % 2}", "0" * 64, 0.5 * (1 + number % 2), state)
+        NewShard(todo, f"engine {number % 2}", "0" * 64, 0.5 * (1 + number % 2), state, 0.125 * (number % 3))
         for number, (todo, state) in enumerate(parts)
     ]
 

@@ -137,6 +137,19 @@ def test_too_many_renders_are_refused_before_they_are_written_out(http: TestClie
     assert codes(http, million) == {"/blocks": "too_many_renders"}
 
 
+def test_more_looks_than_the_scheduler_should_keep_apart_are_refused(http: TestClient, stocked: list[str]) -> None:
+    def sizes(first: int, count: int) -> list[str]:
+        return [f"{8 * (8 + n)}x64" for n in range(first, first + count)]
+
+    spec = spec_of(stocked[:1], sizes=sizes(0, 50), styles=["anime"])
+    block = spec["blocks"][0]
+    spec["blocks"] = [{**block, "sizes": sizes(50 * n, 50)} for n in range(100)]
+    spec["blocks"] += [block] * 10
+    assert http.post("/v1/campaigns", json=spec).status_code == 201, "5,000 are not too many, and each counts once"
+    spec["blocks"].append({**block, "sizes": ["64x128"]})
+    assert codes(http, spec)["/blocks"] == "too_many_looks"
+
+
 def test_a_million_renders_are_one_campaign(http: TestClient, stocked: list[str]) -> None:
     spec = spec_of(stocked, variants=10_000, prompts=[str(n) for n in range(25)])
     assert http.post("/v1/campaigns", json=spec).json()["counts"]["total"] == 1_000_000

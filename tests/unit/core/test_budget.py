@@ -42,6 +42,11 @@ def test_a_campaign_without_a_budget_has_no_limit() -> None:
     assert judged(purse(spent=SpentRow(1e9, 1e9)), per=PER_SECOND) == Budgets((), {}, {})
 
 
+def test_what_awaits_approval_is_warned_of_and_neither_paused_nor_resumed() -> None:
+    found = judged(purse(state=CampaignState.AWAITING_APPROVAL, budget=seconds(100), spent=SpentRow(100)))
+    assert codes(found) == ["Warn budget_spent"]
+
+
 def test_room_is_what_is_neither_spent_nor_under_way() -> None:
     found = judged(purse(budget=seconds(100), spent=SpentRow(30)), under_way={A: 25.0})
     assert found.room == {A: 45.0}
@@ -108,7 +113,10 @@ def test_what_a_budget_paused_is_not_paused_again_and_goes_on_when_it_is_raised(
 def test_a_raised_budget_does_not_resume_while_the_teams_is_spent() -> None:
     paused = purse(state=CampaignState.PAUSED, paused_by=PausedBy.BUDGET, budget=seconds(300), spent=SpentRow(100))
     empty = TeamPurse(TEAM, seconds(1000), SpentRow(1000))
-    assert codes(judged(paused, team=empty)) == []
+    (other,) = judged(paused, team=empty).decisions
+    assert isinstance(other, Pause)
+    assert other.by is PausedBy.TEAM_BUDGET, "people are told what to raise"
+    assert codes(judged(replace(paused, paused_by=PausedBy.TEAM_BUDGET), team=empty)) == []
     assert codes(judged(paused, team=replace(empty, spent=SpentRow(10)))) == ["Resume"]
 
 

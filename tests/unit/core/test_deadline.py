@@ -147,6 +147,55 @@ def test_teams_do_not_stand_in_one_anothers_way() -> None:
     assert (found.urgent, found.decisions) == ({}, ())
 
 
+# What cannot go on yet
+
+AWAITING = {"state": CampaignState.AWAITING_APPROVAL}
+
+
+def test_what_awaits_approval_is_warned_of_as_if_it_were_approved_now() -> None:
+    waiting = replace(demand(1, 0, due=1000, **AWAITING), held_seconds=1500.0)
+    found = told(waiting)
+    assert warning(found).detail.startswith("Even if its proof is approved now, it will be done about 8 min 20 s after")
+    assert found.finish == {CampaignId(1): NOW + timedelta(seconds=1500)}
+    assert found.urgent == {}
+    assert told(replace(waiting, held_seconds=900.0)).decisions == ()
+    warned = replace(waiting, held_seconds=600.0, purse=replace(waiting.purse, warnings=(CODE,)))
+    assert told(warned).decisions == (Unwarn(CampaignId(1), CODE),)
+
+
+def test_a_proof_counts_with_all_that_it_stands_for_and_behind_what_goes_before_that() -> None:
+    proof = demand(2, 50, due=1200, state=CampaignState.PROOFING, lane=Lane.INTERACTIVE)
+    before = demand(1, 600, due=700)
+    assert told(before, proof).decisions == ()
+    found = told(before, replace(proof, held_seconds=1000.0))
+    assert (warning(found).campaign, found.finish[CampaignId(1)]) == (2, NOW + timedelta(seconds=650))
+
+
+def test_what_awaits_approval_takes_nothing_from_others() -> None:
+    waiting = replace(demand(1, 0, due=9000, **AWAITING), held_seconds=8000.0)
+    found = told(waiting, demand(2, 600, due=700))
+    assert (found.decisions, found.urgent) == ((), {})
+    assert found.finish[CampaignId(2)] == NOW + timedelta(seconds=600)
+
+
+def test_what_waits_for_its_hours_is_reckoned_from_their_beginning() -> None:
+    night = replace(demand(1, 600, due=5 * HOUR), starts_in=5 * HOUR - 60)
+    found = warning(told(night, capacity=5.0))
+    assert found.detail.startswith("It waits for off-peak hours: it will be done about")
+    assert told(replace(night, starts_in=4 * HOUR)).decisions == ()
+    hopeless = warning(told(replace(night, starts_in=6 * HOUR)))
+    assert hopeless.detail.endswith("It needs a later deadline.")
+    assert hopeless.data["needed_renderers"] is None
+
+
+def test_others_go_by_what_waits_for_its_hours_until_these_begin() -> None:
+    night = replace(demand(1, 300), starts_in=1000.0)
+    short, long = demand(2, 600), demand(3, 700)
+    found = told(night, short, long)
+    ends = [found.finish[CampaignId(n)] - NOW for n in (1, 2, 3)]
+    assert [end.total_seconds() for end in ends] == [1300.0, 600.0, 1600.0]
+
+
 # By hypothesis
 
 queues = st.lists(st.tuples(st.integers(1, 500), st.none() | st.integers(-100, 1500)), min_size=1, max_size=5)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from farm.core.budget import Pause, Purse
+from farm.core.budget import Pause, Purse, Warn
 from farm.core.evidence import Quarantine
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
@@ -119,20 +119,36 @@ def test_a_deadline_asks_for_more_renderers_than_the_backlog_does() -> None:
     assert found.finish.keys() == {CampaignId(1)}
 
 
+def test_what_waits_for_approval_or_for_its_hours_is_part_of_the_forecast_and_wakes_nobody() -> None:
+    soon = NOW + timedelta(minutes=5)
+    proof = purse(state=CampaignState.AWAITING_APPROVAL, deadline=soon)
+    found = oversight(replace(H100, most=1), purses=[proof], held_back={CampaignId(1): 3600.0}, teams=())
+    assert [type(decision) for decision in found.decisions] == [Warn]
+    assert (found.finish, found.wake) == ({CampaignId(1): NOW + timedelta(hours=1)}, ())
+    night = purse(off_peak=True, deadline=NOW + timedelta(hours=2))
+    window = (parse_window("22:00-06:00"),)
+    found = oversight(purses=[night], backlog=backlog(seconds=40.0), off_peak=window)
+    assert [type(decision) for decision in found.decisions] == [Warn]
+    assert found.finish == {CampaignId(1): NOW.replace(hour=22) + timedelta(seconds=10)}
+    at_night = oversight(purses=[night], backlog=backlog(seconds=40.0), off_peak=(parse_window("11:00-13:00"),))
+    assert at_night.decisions == ()
+
+
 def test_the_first_fleet_fills_first_and_the_rest_goes_to_the_next() -> None:
     found = oversight(replace(H100, most=1), L4, queues=[queue()], backlog=backlog(seconds=180.0))
     assert found.wake == ("farm/h100/1/0", "farm/l4/1/0", "farm/l4/1/1")
 
 
 def test_what_is_bound_to_a_type_of_gpu_wakes_the_fleet_that_has_it() -> None:
-    pinned = [queue(gpu="L4")]
-    assert set(oversight(H100, L4, queues=pinned, backlog=backlog(seconds=120.0)).wake) == {
+    """Even while all of it backs off, and no queue is seen."""
+    pinned = [purse(gpu="L4")]
+    assert set(oversight(H100, L4, purses=pinned, backlog=backlog(seconds=120.0)).wake) == {
         "farm/l4/1/0",
         "farm/l4/1/1",
     }
     unknown = replace(L4, gpu=None)
-    assert oversight(H100, unknown, queues=pinned, backlog=backlog(seconds=60.0)).wake == ("farm/l4/1/0",)
-    assert oversight(H100, queues=pinned, backlog=backlog()).wake == ()
+    assert oversight(H100, unknown, purses=pinned, backlog=backlog(seconds=60.0)).wake == ("farm/l4/1/0",)
+    assert oversight(H100, purses=pinned, backlog=backlog()).wake == ()
 
 
 def test_renderers_that_get_no_node_leave_the_work_to_the_next_fleet() -> None:

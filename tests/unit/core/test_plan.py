@@ -271,6 +271,10 @@ def test_what_a_closed_renderer_has_not_begun_goes_elsewhere() -> None:
 
 def test_one_that_has_just_said_that_it_is_full_is_not_asked_again_at_once() -> None:
     assert dispatched(view(queues=[queue(1)], seen=[seen(0, full=True)])) == []
+    failed = queue(1)
+    failed = replace(failed, heads=(replace(failed.heads[0], avoid=(NAMES[1],)),))
+    there = [seen(0, full=True), seen(1)]
+    assert dispatched(view(queues=[failed], seen=there)) == [], "it will have room in a moment"
 
 
 def test_renderers_are_woken_while_others_are_still_compared_once_something_is_real() -> None:

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from farm.core.errors import BadRequest
 from farm.core.ids import RendererName
-from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, parse_window, spread, surplus, wanted
+from farm.core.scaling import (
+    FleetSpec,
+    Load,
+    Standing,
+    Window,
+    in_window,
+    parse_window,
+    spread,
+    surplus,
+    until_window,
+    wanted,
+)
 
 FLEET = FleetSpec("a", "farm/a/", least=0, most=10, off_peak_most=20)
 NONE = Standing(0)
@@ -202,6 +213,19 @@ def test_of_several_windows_one_is_enough_and_of_none_every_hour_counts() -> Non
     assert in_window(both, at(12, 30))
     assert not in_window(both, at(13))
     assert in_window([], at(13))
+
+
+def test_how_long_until_the_hours_begin() -> None:
+    both = [parse_window("22:00-06:00"), parse_window("12:00-13:00")]
+    assert [until_window(both, at(*t)) / 3600 for t in [(11, 30), (12, 30), (13, 0), (21, 59), (6, 0)]] == [
+        0.5,
+        0.0,
+        9.0,
+        1 / 60,
+        6.0,
+    ]
+    assert until_window([parse_window("02:00-03:00")], at(23)) == 3 * 3600
+    assert until_window([], at(13)) == 0.0
 
 
 def test_a_whole_day_ends_at_24() -> None:

@@ -49,6 +49,12 @@ def test_shards_tile_the_campaign_in_order_each_within_one_engine_key(
         check_engine_key(of, shard)
 
 
+@given(campaigns, st.floats(0.001, 5))
+def test_a_shard_says_what_step_its_seconds_rest_on(of: ResolvedCampaign, step: float) -> None:
+    for shard in cut(of, lambda recipe: max(recipe.unet_steps, 1) * step, 30.0):
+        assert shard.step_seconds == pytest.approx(step)
+
+
 def check_engine_key(of: ResolvedCampaign, shard: NewShard) -> None:
     recipes = [recipe_at(of, ordinal) for ordinal in ordinals_of(shard.todo)]
     assert {engine_digest(recipe.engine_key) for recipe in recipes} == {shard.engine_key}

@@ -23,7 +23,8 @@ class Mate:
     told: bool = False  # to drain
     obeyed: bool = False  # it has spoken since
     silent: bool = False  # a call failed, or it has not answered for the lease time
-    heard_at: float = 0.0  # monotonic
+    heard_at: float = 0.0  # monotonic: when it last said what it holds
+    excused: float = 0.0  # seconds since then in which it could not have been heard
     draining_since: float | None = None
     busy_at: float | None = None  # when it last had a shard, or was first seen
     full_until: float = 0.0  # it has just refused a shard that should have fitted
@@ -46,7 +47,11 @@ class Mate:
         return "busy" if self.holds else "idle"
 
     def answered(self, now: float) -> None:
-        self.silent, self.heard_at = False, now
+        self.silent, self.heard_at, self.excused = False, now, 0.0
+
+    def quiet(self, now: float) -> float:
+        """Seconds that it could have spoken and did not."""
+        return now - self.heard_at - self.excused
 
     def greet(self, hello: Hello) -> None:
         if self.hello is None or self.hello.session != hello.session:

@@ -100,7 +100,7 @@ class Roster:
         if away > self._lease_ttl.total_seconds() / 2:
             _log.warning("scheduler_stood_still", seconds=away)
             for mate in self.mates.values():
-                mate.heard_at += away
+                mate.excused += away
 
     def again(self) -> None:
         """What was heard and not settled is asked for once more."""
@@ -191,7 +191,7 @@ class Roster:
         for name in [name for name in self.mates if name not in names]:
             self._lose(self.mates[name])
         for mate in self.mates.values():
-            quiet = (self._monotonic() - mate.heard_at) / self._lease_ttl.total_seconds()
+            quiet = mate.quiet(self._monotonic()) / self._lease_ttl.total_seconds()
             if mate.hello is not None and quiet > 1:
                 mate.silent = True  # a call that never ends: it would lose every shard that it is given
             if quiet > _HANGS and (mate.hello is not None or not mate.name.startswith(self._prefixes)):

@@ -264,6 +264,7 @@ def test_a_leader_that_stood_still_takes_nobody_for_silent_that_it_could_not_hea
     roster.muster()
     assert not mate.seen(0.0).silent
     assert "end" not in [call[0] for call in world.take()]
+    assert mate.seen(world.now).heard_age == 9 * TTL.total_seconds(), "what it holds was said before that"
 
 
 def test_rows_that_are_still_in_the_gpu_when_the_drain_time_is_over_are_stopped(world: World, roster: Roster) -> None:

@@ -90,6 +90,7 @@ def test_hot_statements_use_their_indexes_on_a_crowded_table(crowded: Farm) -> N
         (sql.CANCEL_OPEN, {"campaigns": [3]}, {"shard_campaign"}),
         (queue_sql.QUEUES, {"per_queue": 4, "per_campaign": 64}, {"shard_queue"}),
         (queue_sql.TEAMS, {}, {"shard_queue", "shard_leased"}),
+        (queue_sql.HELD_BACK, {}, {"shard_aside"}),
         (queue_sql.RESUME, {"campaign": 20}, {"shard_aside"}),
         (campaign_sql.COUNTS, {"team": 1, "campaigns": [3, 4]}, {"shard_campaign"}),
         (campaign_sql.OPEN_RANGES, {"team": 1, "campaign": 3, "lo": 100, "hi": 200}, {"shard_campaign"}),

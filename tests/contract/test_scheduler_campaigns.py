@@ -62,7 +62,7 @@ def test_a_proof_goes_ahead_and_then_awaits_approval(farm: Farm) -> None:
     assert farm.state(campaign) is S.AWAITING_APPROVAL
     with farm.leading() as tx:
         assert tx.finish_campaigns() == 0
-        assert tx.purses() == ([], [])
+        assert [purse.state for purse in tx.purses()[0]] == [S.AWAITING_APPROVAL]
     assert (farm.queues(), farm.counts(campaign).queued) == ([], 15)
     farm.move(campaign, S.AWAITING_APPROVAL, S.ACTIVE)
     (queue,) = farm.queues()
@@ -279,6 +279,17 @@ def test_a_budget_pauses_and_only_a_budget_resumes(farm: Farm) -> None:
         {"state": "paused"},
         {"state": "active"},
     ]
+
+
+def test_who_is_through_while_paused_is_not_paused_by_anybody_any_more(farm: Farm) -> None:
+    campaign = farm.submit(renders=5)
+    (shard,) = farm.take(farm.greet())
+    with farm.leading() as tx:
+        assert tx.pause(campaign, PausedBy.BUDGET, "All is spent.")
+    farm.settle(shard, all_good(shard))
+    with farm.api.as_team(OURS) as team:
+        row = team.campaign(campaign)
+    assert (row.state, row.paused_by) == (S.DONE, None)
 
 
 def test_people_are_warned_once_until_it_no_longer_holds(farm: Farm) -> None:

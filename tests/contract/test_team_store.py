@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -13,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
-from farm.core.errors import Conflict, NotFound
+from farm.core.errors import BadRequest, Conflict, NotFound
 from farm.core.ids import CampaignId, CheckpointId, LoraId, Ordinal, StyleId, TeamId, mint
 from farm.core.records import (
     CheckpointRow,
@@ -29,6 +30,7 @@ from farm.core.records import (
 from farm.ports import ApiStore
 from farm.store.memory import MemoryStore
 from farm.store.postgres import PostgresStore
+from farm.usecases.submit_campaign import save
 from schemas.campaign import (
     Block,
     CampaignSpec,
@@ -222,6 +224,23 @@ def test_a_key_finds_its_team_until_it_is_revoked(backstage: Backstage) -> None:
     assert owner.team == THEIRS
     backstage.revoke_key(digest)
     assert backstage.store.key_owner(digest) is None
+
+
+def test_a_campaign_for_which_others_have_left_no_room_is_not_saved(api_store: ApiStore) -> None:
+    """Each saw room when it was checked; the second waits for the first, and then finds none."""
+    with ThreadPoolExecutor(1) as pool:
+        with api_store.as_team(THEIRS) as tx:
+            assert tx.insert_campaign(campaign(1), shards()) is not None
+            second = pool.submit(save, api_store, THEIRS, campaign(2), shards())
+            with pytest.raises(TimeoutError):
+                second.result(0.3)
+        with pytest.raises(BadRequest) as refused:
+            second.result(20)
+    assert refused.value.code == "too_many_renders"
+    with api_store.as_team(THEIRS) as tx:
+        assert [row.id for row in tx.campaigns(before=None, limit=9)] == [campaign(1).id]
+        assert tx.unfinished() == 10
+    assert save(api_store, OURS, campaign(3), shards()).campaign.renders == 10
 
 
 def test_ready_and_team(api_store: ApiStore) -> None:

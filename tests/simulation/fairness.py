@@ -11,7 +11,7 @@ from farm.store.memory_rows import RUNNABLE, Campaign
 from schemas.order import Lane
 from tests.simulation.kernel import Kernel
 
-NOTICED = 3.0
+NOTICED = 5.0
 """Seconds after which a leader that is well has seen what was submitted."""
 
 

@@ -22,7 +22,7 @@ class Fate(Enum):
 class Physics:
     """Seconds, on a GPU of speed 1."""
 
-    step: float = 0.006
+    step: float = 0.005
     spread: float = 0.3  # sigma of a lognormal factor for each row
     checkpoint: float = 4.0
     lora: float = 0.8

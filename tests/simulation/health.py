@@ -1,6 +1,6 @@
 """Who is to blame when renders fail, by what the simulator knows and the scheduler has to find out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from farm.core.ids import RendererName
@@ -40,9 +40,12 @@ class Health:
             others = [other for other in able if other not in shard.avoid and self._clean(other)]
             if others:
                 return f"shard {shard.id} failed on {name} and goes there again; {others[0]} is free of suspicion"
-        return self._wasted(name) if self.broken(name) else None
+        return self._wasted(name, at_work) if self.broken(name) else None
 
-    def _wasted(self, name: RendererName) -> str | None:
+    def _wasted(self, name: RendererName, at_work: Collection[RendererName]) -> str | None:
+        """Counts only while there are others to compare it with."""
+        if sum(not self.broken(other) for other in at_work) < 2:
+            return None
         self.wasted[name] = self.wasted.get(name, 0) + 1
         if self.wasted[name] > MOST_WASTED:
             return f"{name} has a broken GPU, and got {self.wasted[name]} shards since"

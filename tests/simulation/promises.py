@@ -43,7 +43,7 @@ from tests.simulation.kernel import Kernel, Violation
 Render = tuple[int, int]  # campaign, ordinal
 Attempt = tuple[int, str, int]  # shard, fence, ordinal
 
-HEARTBEAT = 4.0
+HEARTBEAT = 6.0
 """Seconds in which a cancelled campaign stops, when all is well: a tick, a long turn before it, and a call."""
 
 RACE_EVERY = 2.0

@@ -17,7 +17,7 @@ from tests.simulation.fleet import SimulatedFleet
 from tests.simulation.kernel import Kernel
 from tests.simulation.promises import Promises
 
-_TURN = (0.2, 1.0)
+_TURN = (0.4, 1.6)
 """Seconds that a turn of a busy scheduler takes."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0

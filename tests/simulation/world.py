@@ -45,7 +45,7 @@ class Size:
     everything has ended: a quarantine is long."""
 
     seconds: float = 150.0
-    renders: int = 4000
+    renders: int = 6000
     nodes: int = 8
     patience: float = 2400.0
 
@@ -86,7 +86,7 @@ class World:
         self.cluster = Cluster(kernel, nodes, physics, Courier(kernel, self.depot, self.faults), self.promises)
         self.pace = Pace(
             scale=Scale(fleets=fleets, drain_seconds=20.0, idle_seconds=60.0),
-            tick=timedelta(seconds=1),
+            tick=timedelta(seconds=2),
             lease_ttl=LEASE,
             leader_ttl=timedelta(seconds=6),
             link_ttl=LINKS,
@@ -94,7 +94,7 @@ class World:
         )
         self.users = self._users(rng, tuple(sorted({node.gpu for node in nodes})))
         self.processes = [self._process(number) for number in range(rng.choice((1, 2, 2)))]
-        every = timedelta(seconds=rng.choice((15, 60)))
+        every = timedelta(seconds=max(rng.choice((20, 80)), size.renders / 100))
         for process in self.processes:
             Caretaker(kernel, process, self.depot, _METRICS, every).begin()
         self.chaos = Chaos(self)

@@ -70,15 +70,15 @@ def cell_at(campaign: ResolvedCampaign, ordinal: int) -> Cell:
     """Raises `IndexError` outside 0..count-1."""
     rest = ordinal
     for index, block in enumerate(campaign.blocks if ordinal >= 0 else ()):
-        radix = radices(block)
-        if rest >= (size := prod(radix)):
-            rest -= size
-            continue
-        digits = []
-        for base in reversed(radix):
-            rest, digit = divmod(rest, base)
-            digits.append(digit)
-        return Cell(index, *reversed(digits))
+        # Digit by digit rather than in a loop over `radices`: this is done for every render.
+        left, variant = divmod(rest, block.variants)
+        left, strength = divmod(left, len(block.strengths))
+        left, prompt = divmod(left, len(block.prompts))
+        left, source = divmod(left, len(block.sources))
+        style, size = divmod(left, len(block.sizes))
+        if style < len(block.styles):
+            return Cell(index, style, size, source, prompt, strength, variant)
+        rest -= block_size(block)
     raise IndexError(f"ordinal {ordinal} of {count(campaign)}")
 
 

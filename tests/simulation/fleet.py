@@ -30,6 +30,7 @@ class SimulatedFleet:
         self._kernel, self._cluster, self._faults = kernel, cluster, faults
         self._poke, self._offered = poke, offered
         self._inbox: list[News] = []
+        self._arrived: dict[RendererName, float] = {}  # when the last call gets there
         self._open = True
         self.asked = 0.0
 
@@ -94,10 +95,16 @@ class SimulatedFleet:
             self._later(name, what)
             return
         late = self._kernel.random.expovariate(0.3) if self._chance(self._faults.call_late) else 0.0
-        self._kernel.after(self._latency() + late, self._arrive, name, what, run)
+        self._kernel.after(self._in_order(name, self._latency() + late), self._arrive, name, what, run)
         if self._chance(self._faults.call_twice):
             again = late + self._kernel.random.expovariate(0.5)
             self._kernel.after(self._latency() + again, self._cluster.call, name, what, run, _to_nobody)
+
+    def _in_order(self, name: RendererName, delay: float) -> float:
+        """Ray keeps the order of one driver's calls to one actor. Those of another life, and all answers, may overtake."""
+        at = max(self._kernel.now + delay, self._arrived.get(name, 0.0))
+        self._arrived[name] = at
+        return at - self._kernel.now
 
     def _arrive(self, name: RendererName, what: str, run: Call) -> None:
         def reply(news: News | None) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -18,7 +19,8 @@ _AT_A_TIME = 10
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    fresh = get_context("spawn")  # a fork of a process in which torch has threads hangs
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=fresh) as pool:
         yield pool
 
 

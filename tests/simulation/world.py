@@ -1,11 +1,13 @@
 """A farm for one seed: how large, with which faults, and whether it keeps its promises to the end."""
 
+import gc
 import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -19,6 +21,7 @@ from farm.loops.scheduler import Pace
 from farm.store.memory import MemoryStore
 from farm.telemetry import SchedulerMetrics
 from farm.usecases.check_campaign import Terms
+from farm.usecases.collect_garbage import collect
 from tests.simulation import library
 from tests.simulation.chaos import Chaos
 from tests.simulation.cluster import Cluster
@@ -155,8 +158,19 @@ class World:
         for user in self.users:
             user.settle_down()
         self._until_all_has_ended()
-        self.kernel.run(self.kernel.now + 2 * GRACE.total_seconds() + 100)
+        self._clean_up()
         check_end(self)
+
+    def _clean_up(self) -> None:
+        """Two rounds of the janitor's work with the grace time between them, on top of those it did by itself."""
+        for _ in range(2):
+            self.kernel.run(self.kernel.now + GRACE.total_seconds() + 1)
+            leads = (process.scheduler.leadership for process in self.processes if process.alive)
+            leadership = next((found for found in leads if found is not None), None)
+            if leadership is None:
+                raise self.promises.broken("alive", "nobody leads in the calm")
+            for _ in collect(partial(self.store.as_scheduler, leadership), self.depot, grace=GRACE):
+                pass
 
     def _until_all_has_ended(self) -> None:
         end = self.kernel.now + self.size.patience
@@ -184,12 +198,14 @@ def _machines(rng: random.Random, most: int) -> tuple[list[Node], list[FleetSpec
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What is logged would only cost time."""
+    """What is logged, and collecting garbage, would only cost time."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    gc.disable()  # a run leaves little garbage, and looking for it again and again is a twentieth of its time
     try:
         yield
     finally:
+        gc.enable()
         structlog.configure(**before)
 
 

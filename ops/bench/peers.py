@@ -51,7 +51,7 @@ BETTER = (
     "Ray Data is faster where nothing must outlive the run: it moves columns between processes and writes none down.",
     "PgQueuer and Procrastinate run any Python function, on schedules as well.",
     "With them a job can be submitted in the transaction that also changes the user's own tables.",
-    "They wake a worker by NOTIFY; Halftone's scheduler looks at each tick. See the latencies.",
+    "A lone job is through sooner: a worker takes it itself, where here a scheduler leases it. See the latencies.",
     "All three are libraries: no API, no scheduler, no object store to run.",
 )
 

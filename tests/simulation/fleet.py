@@ -95,16 +95,16 @@ class SimulatedFleet:
             self._later(name, what)
             return
         late = self._kernel.random.expovariate(0.3) if self._chance(self._faults.call_late) else 0.0
-        self._kernel.after(self._in_order(name, self._latency() + late), self._arrive, name, what, run)
+        self._kernel.at(self._in_order(name, self._latency() + late), self._arrive, name, what, run)
         if self._chance(self._faults.call_twice):
             again = late + self._kernel.random.expovariate(0.5)
             self._kernel.after(self._latency() + again, self._cluster.call, name, what, run, _to_nobody)
 
     def _in_order(self, name: RendererName, delay: float) -> float:
-        """Ray keeps the order of one driver's calls to one actor. Those of another life, and all answers, may overtake."""
-        at = max(self._kernel.now + delay, self._arrived.get(name, 0.0))
-        self._arrived[name] = at
-        return at - self._kernel.now
+        """When a call arrives. Ray keeps the order of one driver's calls to one actor; those of former lives, and all
+        answers, may overtake one another."""
+        self._arrived[name] = max(self._kernel.now + delay, self._arrived.get(name, 0.0))
+        return self._arrived[name]
 
     def _arrive(self, name: RendererName, what: str, run: Call) -> None:
         def reply(news: News | None) -> None:

@@ -1,11 +1,13 @@
-"""What work costs and how it ends: a model of GPUs, and of renders that no GPU can do."""
+"""What work costs and how it ends: a model of GPUs, of what is under way in them, of renders that none can do."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from actors.ledger import RowRef
 from schemas.order import OrderRow
-from schemas.report import Failure, FailureKind, Seconds
+from schemas.report import Collected, Failure, FailureKind, Seconds
 
 
 class Fate(Enum):
@@ -33,6 +35,24 @@ class Physics:
     bad: float = 0.005
     blank: float = 0.002
     deadly: float = 0.0
+
+
+@dataclass(slots=True)
+class Poll:
+    """A `collect` that waits for something to report."""
+
+    epoch: int
+    after: int
+    deadline: float
+    reply: Callable[[Collected], None]
+
+
+@dataclass(slots=True)
+class Pass:
+    """Rows in the GPU."""
+
+    number: int
+    rows: list[tuple[RowRef, OrderRow, Seconds]]
 
 
 BROKEN_GPU = Failure(kind=FailureKind.ENGINE, code="engine_failed", detail="CUDA error: an illegal memory access.")

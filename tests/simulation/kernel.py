@@ -52,8 +52,12 @@ class Kernel:
         return moment(self.now)
 
     def after(self, delay: float, call: Callable[..., None], *arguments: object) -> None:
+        self.at(self.now + delay, call, *arguments)
+
+    def at(self, when: float, call: Callable[..., None], *arguments: object) -> None:
+        """What is due at the same time happens in the order in which it was asked for."""
         self._number += 1
-        heapq.heappush(self._heap, (self.now + delay, self._number, call, arguments))
+        heapq.heappush(self._heap, (when, self._number, call, arguments))
 
     def run(self, until: float) -> None:
         """Lets everything happen that is due by *until*. Called from within an event, that event takes time."""

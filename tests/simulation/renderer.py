@@ -1,7 +1,6 @@
 """A renderer's process: the real ledger, and a GPU that takes simulated time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from actors.ledger import Hand, Ledger, RowRef, Stage
 from farm.core.errors import DepotDown
@@ -20,30 +19,12 @@ from schemas.report import (
     Warm,
 )
 from tests.simulation.depot import Courier
-from tests.simulation.gpu import BROKEN_GPU, NO_DEPOT, Fate, Physics, failure_of, fate_of, row_seconds
+from tests.simulation.gpu import BROKEN_GPU, NO_DEPOT, Fate, Pass, Physics, Poll, failure_of, fate_of, row_seconds
 from tests.simulation.kernel import Kernel
 from tests.simulation.nodes import Node
 from tests.simulation.promises import Promises
 
 _PUT_TRIES = 3
-
-
-@dataclass(slots=True)
-class Poll:
-    """A `collect` that waits for something to report."""
-
-    epoch: int
-    after: int
-    deadline: float
-    reply: Callable[[Collected], None]
-
-
-@dataclass(slots=True)
-class Pass:
-    """Rows in the GPU."""
-
-    number: int
-    rows: list[tuple[RowRef, OrderRow, Seconds]]
 
 
 class Life:

@@ -62,7 +62,7 @@ def test_cut_connections_are_reset_and_new_ones_too_until_it_is_restored(proxy: 
         proxy.cut()
         with pytest.raises(ConnectionResetError):
             old.recv(100)
-    with dial(proxy) as new, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), dial(proxy) as new:  # in dialling, or when it reads
         new.recv(100)
     proxy.restore()
     with dial(proxy) as later:

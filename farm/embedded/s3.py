@@ -37,6 +37,7 @@ _OPTIONS = (
     # There is one master. When it resumes its log it may first have to win an election; the volume server, told that
     # nobody leads, then comes back only after five seconds, and until then no object can be read.
     "-master.resumeState=false",
+    "-volume.max=1000",  # by itself it allows few on a disk that is half full, and each bucket takes several
     "-volume.preStopSeconds=0",  # there is no load balancer that must notice first
 )
 

@@ -13,7 +13,7 @@ from farm.core.deadline import Demand, Forecast, forecast
 from farm.core.evidence import Quarantine, Release, Verdict, judge
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, RendererName
-from farm.core.placement import Backlog, Loading, Queue, Rules
+from farm.core.placement import Backlog, Loading, Rules
 from farm.core.plan import Held, Seen
 from farm.core.records import Accusation, LoadCost, Quarantined
 from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, surplus, until_window, wanted
@@ -44,7 +44,6 @@ class Scale:
 @dataclass(frozen=True, slots=True)
 class Overview:
     now: datetime
-    queues: Sequence[Queue]
     purses: Sequence[Purse]
     team_purses: Sequence[TeamPurse]
     backlog: Mapping[tuple[CampaignId, str], Backlog]

@@ -265,9 +265,10 @@ class _Placing:
             self._order.remove(queue.team)
             if any(band.left for band in self._bands[queue.team]):
                 insort(self._order, queue.team, key=self._served)
-        for room, key in ((self._room, queue.campaign), (self._team_room, queue.team)):
-            if key in room:
-                room[key] -= head.seconds  # type: ignore[index]  # each has keys of its own kind
+        if queue.campaign in self._room:
+            self._room[queue.campaign] -= head.seconds
+        if queue.team in self._team_room:
+            self._team_room[queue.team] -= head.seconds
         self._placed.append(Placed(head.shard, renderer.name, renderer.session))
         left = renderer.left + head.seconds / renderer.speed + self._loading(renderer, line)
         now = replace(renderer, left=left, reserved=head.alone)

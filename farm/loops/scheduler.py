@@ -246,7 +246,6 @@ class Scheduler:
         oversight = oversee(
             Overview(
                 now=looked.now,
-                queues=looked.queues,
                 purses=looked.purses,
                 team_purses=looked.team_purses,
                 backlog=looked.backlog,

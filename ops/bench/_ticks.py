@@ -139,7 +139,6 @@ def _overview(looked: Looked, seen: Sequence[Seen]) -> Overview:
     fleet = FleetSpec(name="bench", prefix="farm/bench/1/", least=len(seen), most=len(seen))
     return Overview(
         now=looked.now,
-        queues=looked.queues,
         purses=looked.purses,
         team_purses=looked.team_purses,
         backlog=looked.backlog,

@@ -9,7 +9,7 @@ from farm.core.evidence import Quarantine
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
 from farm.core.oversee import Oversight, Overview, Scale, oversee
-from farm.core.placement import Backlog, Head, Queue
+from farm.core.placement import Backlog
 from farm.core.plan import Held, Seen
 from farm.core.records import Accusation, LoadCost, Quarantined, SpentRow
 from farm.core.scaling import FleetSpec, Window, parse_window
@@ -25,11 +25,6 @@ OURS = TeamId(1)
 def purse(campaign: int = 1, **changes: Any) -> Purse:
     made = Purse(CampaignId(campaign), OURS, CampaignState.ACTIVE, None, Lane.BULK, 50, float(campaign), SpentRow())
     return replace(made, **changes)
-
-
-def queue(campaign: int = 1, **changes: Any) -> Queue:
-    heads = (Head(ShardId(campaign), 30.0, 0.0),)
-    return replace(Queue(OURS, CampaignId(campaign), "k", "c", Lane.BULK, 50, float(campaign), heads), **changes)
 
 
 def backlog(campaign: int = 1, *, shards: int = 4, seconds: float = 240.0) -> dict[tuple[CampaignId, str], Backlog]:
@@ -63,7 +58,6 @@ def held(name: str, seconds: float = 30.0) -> Held:
 def oversight(*fleets: FleetSpec, off_peak: tuple[Window, ...] = (), drain: float = 60.0, **changes: Any) -> Oversight:
     empty = Overview(
         now=NOW,
-        queues=(),
         purses=(),
         team_purses=(),
         backlog={},
@@ -82,39 +76,39 @@ def oversight(*fleets: FleetSpec, off_peak: tuple[Window, ...] = (), drain: floa
 
 
 def test_renderers_are_woken_for_the_backlog_and_no_more_than_there_are_shards() -> None:
-    found = oversight(queues=[queue()], backlog=backlog(seconds=120.0))
+    found = oversight(backlog=backlog(seconds=120.0))
     assert found.wake == ("farm/h100/1/0", "farm/h100/1/1")
-    assert oversight(queues=[queue()], backlog=backlog(shards=1, seconds=9e9)).wake == ("farm/h100/1/0",)
-    assert len(oversight(queues=[queue()], backlog=backlog(shards=99, seconds=9e9)).wake) == H100.most
-    assert len(oversight(queues=[queue()], backlog=backlog(seconds=0.0), drain=0.0).wake) == 4
+    assert oversight(backlog=backlog(shards=1, seconds=9e9)).wake == ("farm/h100/1/0",)
+    assert len(oversight(backlog=backlog(shards=99, seconds=9e9)).wake) == H100.most
+    assert len(oversight(backlog=backlog(seconds=0.0), drain=0.0).wake) == 4
     assert oversight().wake == ()
 
 
 def test_who_is_there_already_is_not_woken_again_and_gaps_are_filled() -> None:
     there = [seen("farm/h100/1/1")]
-    found = oversight(queues=[queue()], backlog=backlog(seconds=120.0), seen=there)
+    found = oversight(backlog=backlog(seconds=120.0), seen=there)
     assert found.wake == ("farm/h100/1/0",)
     assert found.wanted == 2
 
 
 def test_nobody_is_woken_for_what_may_not_start() -> None:
     window = (parse_window("22:00-06:00"),)
-    asleep = oversight(queues=[queue()], backlog=backlog(), purses=[purse(off_peak=True)], off_peak=window)
+    asleep = oversight(backlog=backlog(), purses=[purse(off_peak=True)], off_peak=window)
     assert (asleep.wake, asleep.off_peak, asleep.rules.off_peak) == ((), False, False)
     spent = purse(budget=Budget(gpu_seconds=10), spent=SpentRow(10.0, 0.0))
-    broke = oversight(queues=[queue()], backlog=backlog(), purses=[spent])
+    broke = oversight(backlog=backlog(), purses=[spent])
     assert broke.wake == ()
     assert [type(decision) for decision in broke.decisions if isinstance(decision, Pause)] == [Pause]
 
 
 def test_a_budget_wakes_only_what_it_can_pay() -> None:
     little = purse(budget=Budget(gpu_seconds=70))
-    assert len(oversight(queues=[queue()], backlog=backlog(seconds=6000.0), purses=[little]).wake) == 2
+    assert len(oversight(backlog=backlog(seconds=6000.0), purses=[little]).wake) == 2
 
 
 def test_a_deadline_asks_for_more_renderers_than_the_backlog_does() -> None:
     soon = purse(deadline=NOW + timedelta(seconds=80))
-    found = oversight(queues=[queue()], backlog=backlog(seconds=240.0), purses=[soon], drain=3600.0)
+    found = oversight(backlog=backlog(seconds=240.0), purses=[soon], drain=3600.0)
     assert len(found.wake) == 3
     assert found.finish.keys() == {CampaignId(1)}
 
@@ -135,7 +129,7 @@ def test_what_waits_for_approval_or_for_its_hours_is_part_of_the_forecast_and_wa
 
 
 def test_the_first_fleet_fills_first_and_the_rest_goes_to_the_next() -> None:
-    found = oversight(replace(H100, most=1), L4, queues=[queue()], backlog=backlog(seconds=180.0))
+    found = oversight(replace(H100, most=1), L4, backlog=backlog(seconds=180.0))
     assert found.wake == ("farm/h100/1/0", "farm/l4/1/0", "farm/l4/1/1")
 
 
@@ -153,9 +147,9 @@ def test_what_is_bound_to_a_type_of_gpu_wakes_the_fleet_that_has_it() -> None:
 
 def test_renderers_that_get_no_node_leave_the_work_to_the_next_fleet() -> None:
     waiting = [seen("farm/h100/1/0", session=None, idle=30.0, gpu="")]
-    assert oversight(replace(H100, most=1), L4, queues=[queue()], backlog=backlog(shards=1), seen=waiting).wake == ()
+    assert oversight(replace(H100, most=1), L4, backlog=backlog(shards=1), seen=waiting).wake == ()
     stuck = [replace(waiting[0], idle=3600.0)]
-    found = oversight(replace(H100, most=1), L4, queues=[queue()], backlog=backlog(shards=1), seen=stuck)
+    found = oversight(replace(H100, most=1), L4, backlog=backlog(shards=1), seen=stuck)
     assert found.wake == ("farm/l4/1/0",)
 
 
@@ -170,7 +164,7 @@ def test_what_is_under_way_keeps_its_renderer_and_idle_ones_are_retired() -> Non
 
 def test_a_quarantined_renderer_is_replaced_by_another() -> None:
     shut = Quarantined(RendererName("farm/h100/1/0"), "why", NOW, NOW + timedelta(minutes=5), 0)
-    found = oversight(queues=[queue()], backlog=backlog(shards=1), seen=[seen("farm/h100/1/0")], quarantined=[shut])
+    found = oversight(backlog=backlog(shards=1), seen=[seen("farm/h100/1/0")], quarantined=[shut])
     assert found.verdict.closed == {"farm/h100/1/0"}
     assert found.wake == ("farm/h100/1/1",)
 

@@ -20,7 +20,24 @@ class RendererSettings(BaseModel):
     cache: Path
     cache_bytes: int = Field(50 * 2**30, ge=2**20)
     ram_bytes: int = Field(8 * 2**30, ge=0)
-    """LoRAs read from disk are kept up to this many bytes."""
+    """LoRAs and pristine weights are kept in (pinned) RAM up to this many bytes."""
+
+    gpu_bytes: int = Field(12 * 2**30, ge=0)
+    """The same, on the GPU."""
+
+    attention: str = Field("auto", pattern=r"^(auto|cudnn|flash|efficient|math)$")
+    vae: str = Field("auto", pattern=r"^(auto|fp32|half)$")
+    """auto: fp32 (TF32 where there is) if the VAE says that it overflows otherwise, else the dtype of the UNet."""
+
+    compile: bool = False
+    """Compile the UNet; what was compiled is kept beside the weights."""
+
+    quantise: str = Field("none", pattern=r"^(none|fp8)$")
+    identity: Path | None = None
+    """Folder of a CLIP vision model (transformers), to measure how much of a subject is kept."""
+
+    encoders: int = Field(1, ge=0, le=64)
+    """Processes that check and encode pictures; 0: the publish threads do it."""
 
     tokenizer: Path | None = None
     """Folder with ``vocab.json`` and ``merges.txt`` of CLIP, for checkpoints that are a single file."""

@@ -8,10 +8,11 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from schemas.base import Sent, Wire
 from schemas.order import Lane
 from schemas.quote import Money, Quote
-from schemas.recipe import Output
-from schemas.style import Name, ResolvedStyle, Size, Text
+from schemas.recipe import Blended, Mask, Output
+from schemas.report import Measured
+from schemas.style import Name, ResolvedStyle, Size, SourceId, Text
 
-SourceId = Annotated[str, StringConstraints(pattern=r"^src_[0-9a-f]{64}$")]
+RenderId = Annotated[str, StringConstraints(pattern=r"^rnd_[0-9a-z]{13}_\d{1,18}$")]
 StyleRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}(@[1-9]\d{0,8})?$")]
 """``anime`` is the newest version, ``anime@3`` is that one."""
 
@@ -28,12 +29,37 @@ def _distinct(values: tuple[T, ...] | None) -> tuple[T, ...] | None:
     return values
 
 
+class MaskEntry(Sent):
+    """Where a source is painted over: white is painted, black comes back as it was."""
+
+    picture: SourceId
+    feather: int = Field(8, ge=0, le=256)  # pixels of the render over which the two sides mix
+    invert: bool = False
+
+
+class BlendEntry(Sent):
+    """A picture laid over the source before it is rendered: everywhere by ``weight``, or where ``mask`` is white."""
+
+    picture: SourceId
+    weight: float = Field(0.5, gt=0, le=1)
+    mask: SourceId | None = None
+
+
 class SourceEntry(Sent):
-    """A source with what is its own: a prompt, and variables such as ``{sku}``."""
+    """A source with what is its own: a prompt, variables such as ``{sku}``, and pictures that go with it.
+
+    ``control`` is its depth or pose, ``references`` take the place of those of the style, ``made_from`` is the render
+    whose picture it is.
+    """
 
     source: SourceId
     prompt: Text | None = None
     variables: Variables = {}
+    mask: MaskEntry | None = None
+    control: SourceId | None = None
+    references: tuple[SourceId, ...] = Field((), max_length=4)
+    blend: tuple[BlendEntry, ...] = Field((), max_length=8)
+    made_from: RenderId | None = None
 
 
 class Block(Sent):
@@ -100,6 +126,11 @@ class ResolvedSource(Wire):
     name: str
     prompt: str | None
     variables: dict[str, str]
+    mask: Mask | None = None
+    control: str | None = None  # sha256
+    references: tuple[str, ...] = ()  # sha256
+    blend: tuple[Blended, ...] = ()
+    made_from: str | None = None
 
 
 class ResolvedBlock(Wire):
@@ -201,6 +232,7 @@ class PictureLinks(Wire):
     picture: str
     thumbnail: str
     provenance: str
+    renditions: dict[str, str] = {}  # by name
 
 
 class Render(Wire):
@@ -225,4 +257,7 @@ class Render(Wire):
     code: str | None = None
     detail: str | None = None
     finished_at: str | None = None
+    numerics: str | None = None
+    measured: Measured | None = None
+    made_from: str | None = None
     links: PictureLinks | None = None

@@ -5,7 +5,7 @@ from enum import StrEnum
 from schemas.base import Wire
 from schemas.recipe import EngineKey, Recipe
 
-WIRE_MAJOR = 1
+WIRE_MAJOR = 2
 """Raised when the meaning of a message changes; a renderer of another major version is drained, not adopted."""
 
 
@@ -47,6 +47,7 @@ class PutLinks(Wire):
     picture: str  # presigned PUT
     thumbnail: str
     provenance: str
+    renditions: dict[str, str] = {}  # presigned PUT by name
 
 
 class OrderRow(Wire):
@@ -54,6 +55,7 @@ class OrderRow(Wire):
     recipe: Recipe
     fingerprint: str  # hex
     links: PutLinks
+    made_from: str = ""  # id of the render whose picture is the source
 
 
 class ShardOrder(Wire):
@@ -69,5 +71,5 @@ class ShardOrder(Wire):
     engine_digest: str = ""  # of `engine`, as the farm digests it; the renderer repeats it in `Warm.engine_key`
     checkpoint: CheckpointRef
     loras: tuple[LoraRef, ...]
-    sources: dict[str, str]  # sha256 -> presigned GET
+    sources: dict[str, str]  # sha256 -> presigned GET, of sources, masks, control and reference pictures
     rows: tuple[OrderRow, ...]

@@ -47,6 +47,46 @@ class Seconds(Wire):
         return self.load + self.encode + self.denoise + self.decode
 
 
+class TriedSeed(Wire):
+    """One try at a picture and what was measured of it. ``missed`` names the checks that it did not pass.
+
+    ``structure``, ``edges``: SSIM with the source, of luminance and of its edges. ``identity``: cosine of embeddings
+    where the renderer has a model for it, else ``structure`` again (``identity_by`` says which). ``delta_e``: mean
+    CIEDE2000 to the nearest colour of the palette. ``phash``: 64 bits in hex, near-duplicates differ in few of them.
+    """
+
+    seed: int
+    structure: float | None = None
+    edges: float | None = None
+    identity: float | None = None
+    identity_by: str = ""  # embedding, structure
+    delta_e: float | None = None
+    phash: str = ""
+    missed: tuple[str, ...] = ()
+
+
+class Measured(Wire):
+    """``kept`` is the index of the try that became the picture."""
+
+    tries: tuple[TriedSeed, ...]
+    kept: int
+
+    @property
+    def passed(self) -> bool:
+        return not self.tries[self.kept].missed
+
+
+class PublishedRendition(Wire):
+    """It lies beside its picture; the key follows from its name and format."""
+
+    name: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+
+
 class Published(Wire):
     """A picture that lies in the depot, thumbnail and provenance beside it."""
 
@@ -56,6 +96,8 @@ class Published(Wire):
     width: int
     height: int
     format: str
+    renditions: tuple[PublishedRendition, ...] = ()
+    measured: Measured | None = None
 
 
 class RowReport(Wire):
@@ -65,6 +107,7 @@ class RowReport(Wire):
     picture: Published | None = None
     failure: Failure | None = None
     seconds: Seconds = Seconds()
+    numerics: str = ""  # of the pass it was rendered in; "" is the renderer's own
 
 
 class Warm(Wire):
@@ -84,6 +127,23 @@ class CacheCounts(Wire):
     lora_hits: int = 0
     lora_loads: int = 0
     lora_load_seconds: float = 0.0
+
+
+class GpuTime(Wire):
+    """What the GPU thread did with its time, in seconds since the session began; never falls.
+
+    ``wait``: rows were in hand, but their pictures or weights were not there. ``idle``: there was nothing to do.
+    """
+
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    load: float = 0.0  # checkpoints
+    swap: float = 0.0  # LoRAs
+    wait: float = 0.0
+    idle: float = 0.0
+    passes: int = 0
+    rows: int = 0  # in all passes: over `passes` times the batch it is how full they were
 
 
 class RenderReport(Wire):
@@ -120,6 +180,7 @@ class Collected(Wire):
     busy: str  # "" when idle, else what the GPU thread does: load, render
     warm: Warm
     cache: CacheCounts
+    gpu: GpuTime = GpuTime()
     fault: str = ""  # why it can't go on, in words; the scheduler ends it
     leaving: bool = False  # it was told to go: it takes no more orders
 

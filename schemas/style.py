@@ -16,6 +16,7 @@ Size = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{1,4}x[1-9]\d{1,4}$")]
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 """Any characters but NUL, which PostgreSQL cannot keep."""
 
+SourceId = Annotated[str, StringConstraints(pattern=r"^src_[0-9a-f]{64}$")]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -29,7 +30,15 @@ class Sampler(StrEnum):
     """How the noise is taken away. The scheduler is something else: it decides which shard goes where."""
 
     EULER = "euler"
-    DPMPP_2M = "dpmpp_2m"
+    DPMPP_2M = "dpmpp_2m"  # with Karras' noise levels
+    LCM = "lcm"  # for few-step checkpoints and LoRAs: LCM
+
+
+class StrengthMode(StrEnum):
+    """What strength and steps mean together."""
+
+    NOISE = "noise"  # strength is how far up the noise begins, continuously; all of `steps` are taken from there
+    DIFFUSERS = "diffusers"  # the noise begins at one of `steps` levels, and floor(steps x strength) are taken
 
 
 class Fit(StrEnum):
@@ -38,6 +47,61 @@ class Fit(StrEnum):
     CROP = "crop"  # fill, cut what hangs over, keep the centre
     PAD = "pad"  # keep everything, fill the rest with the background colour
     STRETCH = "stretch"  # ignore the aspect
+
+
+class Focus(StrEnum):
+    """What a crop keeps."""
+
+    CENTRE = "centre"
+    SALIENCE = "salience"  # where the picture draws the eye
+
+
+class Prepare(Sent):
+    """What is done to a source before it is brought to the size of the render."""
+
+    auto_levels: bool = False  # the darkest and brightest hundredth become black and white
+    white_balance: bool = False  # grey world
+    focus: Focus = Focus.CENTRE
+
+
+class ControlKind(StrEnum):
+    """What a ControlNet looks at. Edges are found in the source; the others come as a picture of their own."""
+
+    CANNY = "canny"
+    DEPTH = "depth"
+    POSE = "pose"
+
+
+class StyleControl(Sent):
+    """A ControlNet: how strongly, and from which part of the steps to which. The checkpoint brings its weights."""
+
+    kind: ControlKind
+    scale: float = Field(0.8, gt=0, le=2)
+    start: float = Field(0.0, ge=0, le=1)
+    end: float = Field(1.0, ge=0, le=1)
+
+
+class StyleReference(Sent):
+    """Pictures to resemble, through an IP-Adapter. A source may bring its own; the checkpoint brings the weights."""
+
+    scale: float = Field(0.6, gt=0, le=2)
+    pictures: tuple[SourceId, ...] = Field((), max_length=4)
+
+
+class Checks(Sent):
+    """What a picture is held against. One that misses is made again with the next seed, *rerolls* times at most;
+    if none passes, the best is kept and marked.
+
+    ``structure`` and ``edges`` are SSIM with the source (of luminance, of its edges), ``identity`` a cosine: at least.
+    ``delta_e`` is the mean distance (CIEDE2000) from each pixel to the nearest colour of ``palette``: at most.
+    """
+
+    structure: float | None = Field(None, ge=0, le=1)
+    edges: float | None = Field(None, ge=0, le=1)
+    identity: float | None = Field(None, ge=0, le=1)
+    palette: tuple[Colour, ...] = Field((), max_length=16)
+    delta_e: float | None = Field(None, gt=0, le=100)
+    rerolls: int = Field(2, ge=0, le=8)
 
 
 class StyleLora(Sent):
@@ -62,6 +126,11 @@ class StyleSpec(Sent):
     size: Size = "1024x1024"
     fit: Fit = Fit.CROP
     background: Colour = "#ffffff"
+    strength_mode: StrengthMode = StrengthMode.NOISE
+    prepare: Prepare = Prepare()
+    control: StyleControl | None = None
+    reference: StyleReference | None = None
+    checks: Checks | None = None
 
 
 class Style(Wire):
@@ -82,6 +151,11 @@ class Digested(Wire):
     scale: float
 
 
+class ResolvedReference(Wire):
+    scale: float
+    pictures: tuple[str, ...]  # sha256
+
+
 class ResolvedStyle(Wire):
     """A style version with every name replaced by what it meant when the campaign was submitted."""
 
@@ -98,3 +172,8 @@ class ResolvedStyle(Wire):
     size: Size
     fit: Fit
     background: Colour
+    strength_mode: StrengthMode = StrengthMode.DIFFUSERS  # what campaigns meant before there was a choice
+    prepare: Prepare = Prepare()
+    control: StyleControl | None = None
+    reference: ResolvedReference | None = None
+    checks: Checks | None = None

@@ -64,7 +64,7 @@ class Disk:
                 raise Refused(FailureKind.BAD_WEIGHTS, "lora_link_missing", f"No link to LoRA {wanted.name} came.")
             loras.append(LoraFile(wanted.digest, self._lora(ref, lease), wanted.scale))
         self._prune()
-        return Weights(order.checkpoint.digest, checkpoint, tuple(loras))
+        return Weights(order.checkpoint.digest, checkpoint, tuple(loras), order.engine.parts)
 
     def _lora(self, ref: LoraRef, lease: Lease) -> Path:
         def fetch(at: Path) -> None:

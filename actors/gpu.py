@@ -1,72 +1,42 @@
-"""The one GPU thread: it lives as long as the renderer, and loads, packs and renders."""
+"""The one GPU thread: it lives as long as the renderer. Rows join passes of the UNet and leave them at any step."""
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 
+from actors.admission import Admission, Part, UnderWay, Work, state_of
+from actors.clock import Doing
 from actors.engine.opened import opened
-from actors.engine.port import Engine, PassKey, Poisoned, Refused, Rendered, Row, Stopped, Weights
+from actors.engine.port import Ended, Engine, Group, Poisoned, Refused, Rendered
+from actors.finishers import Finishers
 from actors.ledger import RowRef, Stage
-from actors.packing import Waiting, next_pass
+from actors.making import TILES, is_a_miss
+from actors.packing import Place
 from actors.pools import Pools
 from actors.settings import RendererSettings
 from actors.shared import Shared
-from actors.sources import PictureKey
-from schemas.order import Lane, OrderRow
-from schemas.recipe import Recipe
-from schemas.report import Failure, FailureKind, Seconds
-
-PUBLISHING_PASSES = 4
-"""The GPU waits when this many passes of pictures have not been uploaded yet: they are held in RAM."""
-
-_NONE = Seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A row of the pass that is about to run."""
-
-    ref: RowRef
-    order: OrderRow
-    row: Row
-    fetch_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    weights: Weights
-    engine_digest: str
-    rows: tuple[Taken, ...]
-
-    @property
-    def refs(self) -> list[RowRef]:
-        return [taken.ref for taken in self.rows]
-
-
-@dataclass(slots=True)
-class Meter:
-    """GPU time of a pass that has begun. Rows that fail or are stopped have used it as well as those that succeed."""
-
-    rows: int
-    began: float = field(default_factory=time.monotonic)
-    load: float | None = None  # seconds; None until loading is over
-
-    def share(self) -> Seconds:
-        """Of one row, until now."""
-        took = time.monotonic() - self.began
-        load = took if self.load is None else self.load
-        return Seconds(load=load / self.rows, denoise=(took - load) / self.rows)
+from schemas.report import Failure, FailureKind
 
 
 class GpuThread:
-    def __init__(self, shared: Shared, pools: Pools, settings: RendererSettings, engine: Engine | None) -> None:
-        self._shared, self._pools, self._settings = shared, pools, settings
-        self.engine = engine
-        self.name = self.numerics = ""
+    def __init__(
+        self,
+        shared: Shared,
+        pools: Pools,
+        finishers: Finishers,
+        settings: RendererSettings,
+        engine: Engine | None,
+    ) -> None:
+        self._shared, self._pools, self._finishers, self._settings = shared, pools, finishers, settings
+        self._given = engine
+        self.name = ""
         self.opened = threading.Event()
         """Set when the engine is there, or can't be."""
-        self._warm: tuple[object, ...] | None = None
+        self._admission = Admission(shared, pools, settings)
+        self._active: dict[Part, UnderWay] = {}
+        self._warm: Place[Group] | None = None
         self._thread = threading.Thread(target=self._run, name="gpu", daemon=True)
 
     def start(self) -> None:
@@ -77,11 +47,14 @@ class GpuThread:
 
     def _run(self) -> None:
         try:
-            engine = self.engine = self.engine or opened(self._settings)
-            self.name, self.numerics = engine.gpu, engine.numerics
+            engine = self._given or opened(self._settings)
+            self.name = engine.gpu
+            with self._shared.changed:
+                self._shared.engine, self._shared.numerics = engine, engine.numerics
             self.opened.set()
-            while (turn := self._take(engine.batch)) is not None:
-                self._do(engine, turn)
+            while (work := self._take(engine)) is not None:
+                self._do(engine, work)
+            self._hand_back(engine, list(self._active.values()))
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the renderer, and must be heard
             self._give_up(error)
         finally:
@@ -89,126 +62,155 @@ class GpuThread:
 
     # what next
 
-    def _take(self, batch: int) -> Pass | None:
-        """Waits for a pass; None when the renderer is closed."""
-        with self._shared.changed:
-            self._shared.busy = ""
-            while not self._shared.closing:
-                room = self._shared.ledger.count(Stage.PUBLISHING) < PUBLISHING_PASSES * batch
-                if room and (turn := self._next(batch)):
-                    return turn
-                self._shared.changed.wait()
+    def _take(self, engine: Engine) -> Work | None:
+        """Waits for something to do; None when the renderer is closed."""
+        shared = self._shared
+        with shared.changed:
+            shared.clock.turn("wait", time.monotonic())
+            while not shared.closing:
+                self._hand_back(engine, [each for each in self._active.values() if self._unwanted(each.part.ref)])
+                if work := self._admission.next(engine, self._active, self._warm):
+                    return work
+                shared.busy = ""
+                waits = any(True for _ in shared.ledger.queue())
+                shared.clock.turn("wait" if waits else "idle", time.monotonic())
+                shared.changed.wait()
         return None
 
-    def _next(self, batch: int) -> Pass | None:
-        rows: dict[RowRef, tuple[Weights, str, OrderRow]] = {}
-        waiting: list[Waiting] = []
-        sources = self._shared.sources
-        for hand, ref, row, key in sources.visible(self._shared.ledger.waiting()):
-            if hand.weights is not None:
-                rows[ref] = hand.weights, hand.order.engine_digest, row
-                ready, urgent = key in sources, hand.order.lane is Lane.INTERACTIVE
-                waiting.append(Waiting(ref, hand.number, _state(hand.weights), pass_key(row.recipe), ready, urgent))
-        chosen = [ref for ref in next_pass(waiting, batch=batch, warm=self._warm) if isinstance(ref, RowRef)]
-        if not chosen:
-            return None
-        weights, digest, _ = rows[chosen[0]]
-        taken = tuple(self._taken(ref, rows[ref][2]) for ref in chosen)
-        self._shared.ledger.move(chosen, Stage.RUNNING)
-        self._pools.fetch_sources()
-        return Pass(weights, digest, taken)
-
-    def _taken(self, ref: RowRef, order: OrderRow) -> Taken:
-        recipe, key = order.recipe, PictureKey.of(order.recipe)
-        prepared = self._shared.sources[key]
-        row = Row(
-            source="|".join(key),
-            picture=prepared.picture,
-            prompt=recipe.prompt,
-            negative=recipe.negative_prompt,
-            seed=recipe.seed,
-            key=pass_key(recipe),
-        )
-        return Taken(ref, order, row, prepared.charge())
+    def _unwanted(self, ref: RowRef) -> bool:
+        """Of a row that will not be finished here, whatever is still missing, no part goes on."""
+        row = self._shared.ledger.row(ref)
+        return row is None or row.stop or (row.leaving and row.unfinished)
 
     # do it
 
-    def _do(self, engine: Engine, turn: Pass) -> None:
-        meter = Meter(len(turn.rows))
+    def _do(self, engine: Engine, work: Work) -> None:
         try:
-            meter.load = self._load(engine, turn)
-            self._busy("render")
-            results = engine.render([taken.row for taken in turn.rows], lambda: self._may_stop(turn))
+            self._load(engine, work)
+            at_once = self._begin(engine, work)
+            ended = [*at_once, *self._step(engine, work, {each.id for each in at_once})]
         except Refused as refused:
-            self._fail_all(turn, refused.failure, meter.share())
-        except Stopped:
-            self._end(turn.refs, None, meter.share())
+            engine.drop([each.part for each in work.rows])
+            self._fail_all(work, refused.failure)
         except BaseException as error:
             # These rows may be what broke it, so they use up a retry; handing them back would let them break the next.
             detail = f"The renderer broke while it rendered this: {type(error).__name__}."
-            self._end(turn.refs, Failure(kind=FailureKind.ENGINE, code="renderer_fault", detail=detail), meter.share())
+            self._fail(work.rows, Failure(kind=FailureKind.ENGINE, code="renderer_fault", detail=detail))
             raise
         else:
-            self._hand_on(turn, results, meter.share())
+            self._hand_on(ended)
 
-    def _load(self, engine: Engine, turn: Pass) -> float:
-        """Seconds that it took; none when the weights are those of the last pass."""
-        began, state = time.monotonic(), _state(turn.weights)
-        if state == self._warm:
-            return 0.0
-        self._busy("load")
+    def _load(self, engine: Engine, work: Work) -> None:
+        first = work.rows[0]
+        place = first.packed.place
+        if self._warm is not None and self._warm.weights == place.weights:
+            return
+        same = self._warm is not None and self._warm.checkpoint == place.checkpoint
         self._warm = None
-        engine.load(turn.weights)
-        self._warm = state
+        with self._metered("swap" if same else "load", "load", work.rows):
+            engine.load(first.weights)
+        self._warm = place
         with self._shared.changed:
-            self._shared.warm_digest, self._shared.held = turn.engine_digest, engine.held()
-        return time.monotonic() - began
+            self._shared.warm_digest = first.engine_digest
 
-    def _hand_on(self, turn: Pass, results: Sequence[Rendered | Failure], share: Seconds) -> None:
-        with self._shared.changed:
-            for taken, result in zip(turn.rows, results, strict=True):
-                if isinstance(result, Failure):
-                    self._shared.ledger.fail([taken.ref], result, time.monotonic(), share)
-                    continue
-                gpu = result.seconds
-                seconds = Seconds(
-                    fetch=taken.fetch_seconds,
-                    load=share.load,
-                    encode=gpu.encode,
-                    denoise=gpu.denoise,
-                    decode=gpu.decode,
-                )
-                self._shared.ledger.move([taken.ref], Stage.PUBLISHING)
-                self._pools.publish(taken.ref, taken.order, result.picture, seconds, self.numerics)
-            self._pools.release_weights()
-            self._shared.changed.notify_all()
+    def _begin(self, engine: Engine, work: Work) -> list[Ended]:
+        ended: list[Ended] = []
+        for each in work.joining:
+            with self._metered("encode", "encode", [each]):
+                at_once = engine.begin(each.part, each.row)
+            if at_once is not None:
+                ended.append(at_once)
+        return ended
 
-    def _fail_all(self, turn: Pass, failure: Failure, seconds: Seconds) -> None:
-        """Weights that cannot be loaded fail every row that wants them, not only those of this pass."""
+    def _step(self, engine: Engine, work: Work, ended: AbstractSet[Hashable]) -> Sequence[Ended]:
+        rows = [each for each in work.rows if each.part not in ended]
+        if not rows:
+            return ()
+        with self._metered("denoise", "denoise", rows):
+            through = engine.step(work.group)
         with self._shared.changed:
-            state = _state(turn.weights)
-            hands = [hand for hand in self._shared.ledger.hands() if hand.weights and _state(hand.weights) == state]
-            refs = [ref for hand in hands for ref in hand.refs(Stage.WAITING)]
-        self._end(turn.refs, failure, seconds)
-        self._end(refs, failure, _NONE)
+            self._shared.clock.stepped(len(rows))
+        return through
 
-    def _end(self, refs: Sequence[RowRef], failure: Failure | None, seconds: Seconds) -> None:
+    @contextmanager
+    def _metered(self, doing: Doing, into: str, rows: Sequence[UnderWay]) -> Iterator[None]:
+        """Counts the time for the clock, and shares it out among *rows*."""
+        began = time.monotonic()
         with self._shared.changed:
-            if failure is None:
-                self._shared.ledger.hand_back(refs, time.monotonic(), seconds)
+            self._shared.busy = "load" if into == "load" else "render"
+            self._shared.clock.turn(doing, began)
+        try:
+            yield
+        finally:
+            share = (time.monotonic() - began) / len(rows)
+            for each in rows:
+                setattr(each, into, getattr(each, into) + share)
+
+    # what became of it
+
+    def _hand_on(self, ended: Sequence[Ended]) -> None:
+        if not ended:
+            return
+        with self._shared.changed:
+            for each in ended:
+                left = self._active.pop(each.id, None) if isinstance(each.id, Part) else None
+                if left is not None:
+                    self._hand_on_part(left, each.result)
+            self._ring()
+
+    def _hand_on_part(self, left: UnderWay, result: Rendered | Failure) -> None:
+        ledger, (ref, number) = self._shared.ledger, left.part
+        row = ledger.row(ref)
+        if row is None or row.making is None:
+            return
+        if isinstance(result, Failure):
+            ledger.charge(ref, left.spent)
+            if number >= TILES or not is_a_miss(result):
+                ledger.fail([ref], result, time.monotonic())
+                return
+        if number < TILES:
+            self._finishers.judge(ref, result, left.load)
+            return
+        if isinstance(result, Rendered):
+            self._finishers.take_tile(ref, number, result, left.load)
+        if not any(part.ref == ref for part in self._active):
+            if row.making.todo:
+                ledger.wait_again(ref, time.monotonic())
             else:
-                self._shared.ledger.fail(refs, failure, time.monotonic(), seconds)
-            self._pools.release_weights()
-            self._pools.fetch_sources()
-            self._shared.changed.notify_all()
+                ledger.move([ref], Stage.JUDGING)
 
-    def _may_stop(self, turn: Pass) -> bool:
+    def _fail_all(self, work: Work, failure: Failure) -> None:
+        """Weights that cannot be loaded fail every row that wants them, not only those that were about to begin."""
+        self._fail(work.rows, failure)
+        state = work.rows[0].packed.place.weights
         with self._shared.changed:
-            return self._shared.closing or self._shared.ledger.all_stopped(turn.refs)
+            hands = [hand for hand in self._shared.ledger.hands() if hand.weights and state_of(hand.weights) == state]
+            refs = [ref for hand in hands for ref in hand.refs(Stage.WAITING)]
+            self._shared.ledger.fail(refs, failure, time.monotonic())
+            self._ring()
 
-    def _busy(self, what: str) -> None:
+    def _fail(self, rows: Iterable[UnderWay], failure: Failure) -> None:
         with self._shared.changed:
-            self._shared.busy = what
+            refs = self._forget(rows)
+            self._shared.ledger.fail(refs, failure, time.monotonic())
+            self._ring()
+
+    def _hand_back(self, engine: Engine, rows: Sequence[UnderWay]) -> None:
+        """They leave the engine at once; their neighbours go on."""
+        if not rows:
+            return
+        with self._shared.changed:
+            engine.drop([each.part for each in rows])
+            self._shared.ledger.hand_back(self._forget(rows), time.monotonic())
+            self._ring()
+
+    def _forget(self, rows: Iterable[UnderWay]) -> list[RowRef]:
+        """What they took is counted. The rows that they are parts of."""
+        gone = list(rows)
+        for each in gone:
+            self._active.pop(each.part, None)
+            self._shared.ledger.charge(each.part.ref, each.spent)
+        return list(dict.fromkeys(each.part.ref for each in gone))
 
     def _give_up(self, error: BaseException) -> None:
         with self._shared.changed:
@@ -216,14 +218,13 @@ class GpuThread:
             self._shared.fault = f"{kind}: {type(error).__name__}: {error}"[:500]
             self._shared.busy = ""
             now, ledger = time.monotonic(), self._shared.ledger
-            ledger.hand_back([ref for hand in ledger.hands() for ref in hand.refs(Stage.WAITING, Stage.RUNNING)], now)
-            self._pools.release_weights()
-            self._shared.changed.notify_all()
+            ledger.hand_back(self._forget(list(self._active.values())), now)
+            ledger.revoke(None, now)  # what is being judged will not come back
+            ledger.hand_back([ref for hand in ledger.hands() for ref in hand.refs(Stage.RUNNING)], now)
+            self._shared.clock.turn("idle", now)
+            self._ring()
 
-
-def pass_key(recipe: Recipe) -> PassKey:
-    return PassKey(recipe.strength, recipe.steps, recipe.guidance, recipe.sampler, recipe.size)
-
-
-def _state(weights: Weights) -> tuple[object, ...]:
-    return (weights.digest, weights.lora_state)
+    def _ring(self) -> None:
+        self._pools.release_weights()
+        self._pools.fetch_sources()
+        self._shared.changed.notify_all()

@@ -2,16 +2,18 @@
 
 No threads, no clock: the renderer holds its lock around every call and passes ``now`` (seconds, monotonic) in.
 
-A row goes WAITING -> RUNNING -> PUBLISHING -> ended; a row that is revoked while it waits goes straight to its end.
+A row goes WAITING -> RUNNING -> JUDGING -> PUBLISHING -> ended, and from RUNNING or JUDGING back to WAITING when it is
+tried again or made larger. A row that is revoked while it waits goes straight to its end.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
 from actors.engine.port import Weights
+from actors.making import Making
 from schemas.order import Lane, OrderRow, ShardOrder
 from schemas.report import Failure, Offered, RenderReport, RowReport, Seconds, Tried
 
@@ -29,7 +31,8 @@ _NONE = Seconds()
 
 class Stage(Enum):
     WAITING = "waiting"
-    RUNNING = "running"
+    RUNNING = "running"  # in the GPU
+    JUDGING = "judging"  # its picture is looked at
     PUBLISHING = "publishing"
 
 
@@ -41,9 +44,20 @@ class RowRef(NamedTuple):
 
 @dataclass(slots=True)
 class HeldRow:
+    """``making`` is None until it has begun; ``spent`` is what it has cost so far, in all its tries."""
+
     order: OrderRow
     stage: Stage = Stage.WAITING
-    stop: bool = False
+    stop: bool = False  # in the GPU, and not wanted
+    leaving: bool = False  # it does not wait again
+    making: Making | None = None
+    spent: Seconds = _NONE
+    inputs: str = ""  # names the pictures that it is made from; filled by whoever fetches them
+
+    @property
+    def unfinished(self) -> bool:
+        """Something of it has not been in the GPU yet."""
+        return self.making is None or bool(self.making.todo)
 
 
 @dataclass(slots=True)
@@ -105,18 +119,21 @@ class Ledger:
         for hand in [hand for hand in self._hands.values() if hand.order.shard == shard]:
             for ref in hand.refs(Stage.WAITING):
                 del hand.rows[ref.ordinal]
+            for row in hand.rows.values():
+                row.leaving = True
             self._retire(hand)
 
     def revoke(self, shards: Iterable[int] | None, now: float, *, running: bool = True) -> None:
-        """Hands back what has not begun; None means every shard. Rows in the GPU are asked to stop if *running*.
+        """Hands back what waits; None means every shard. Rows in the GPU are asked to stop if *running*.
 
-        What is handed back is reported at once: others wait for it.
+        What is handed back is reported at once: others wait for it. What does not wait now will not wait again.
         """
         wanted = None if shards is None else set(shards)
         for hand in list(self._hands.values()):
             if wanted is not None and hand.order.shard not in wanted:
                 continue
             for row in hand.rows.values():
+                row.leaving = True
                 row.stop = row.stop or (running and row.stage is Stage.RUNNING)
             self.hand_back(hand.refs(Stage.WAITING), now)
             self._file_all(hand)
@@ -131,12 +148,27 @@ class Ledger:
     def hand(self, key: tuple[int, str]) -> Hand | None:
         return self._hands.get(key)
 
+    def row(self, ref: RowRef) -> HeldRow | None:
+        hand = self._hands.get(ref[:2])
+        return None if hand is None else hand.rows.get(ref.ordinal)
+
     def waiting(self) -> Iterator[tuple[Hand, RowRef, OrderRow]]:
-        """Rows that have not begun, in the order of `hands`."""
+        """Rows that are not in the GPU, in the order of `hands`."""
+        for hand, ref, row in self.queue():
+            if row.stage is Stage.WAITING:
+                yield hand, ref, row.order
+
+    def queue(self) -> Iterator[tuple[Hand, RowRef, HeldRow]]:
+        """Rows of which something waits for the GPU: in the order of `hands`, those that have begun before others."""
         for hand in self.hands():
-            for ordinal, row in hand.rows.items():
-                if row.stage is Stage.WAITING:
-                    yield hand, RowRef(*hand.key, ordinal), row.order
+            rows = [item for item in hand.rows.items() if item[1].stage is Stage.WAITING or _partly(item[1])]
+            for ordinal, row in sorted(rows, key=lambda item: item[1].making is None):
+                yield hand, RowRef(*hand.key, ordinal), row
+
+    def unpublished(self) -> int:
+        """Rows whose pictures are held in RAM and that are not in the GPU."""
+        rows = (row for hand in self.hands() for row in hand.rows.values())
+        return sum(1 for row in rows if row.making is not None and row.stage is not Stage.RUNNING)
 
     def count(self, stage: Stage) -> int:
         return sum(1 for hand in self.hands() for row in hand.rows.values() if row.stage is stage)
@@ -144,6 +176,19 @@ class Ledger:
     def move(self, refs: Iterable[RowRef], stage: Stage) -> None:
         for ref in refs:
             self._hands[ref[:2]].rows[ref.ordinal].stage = stage
+
+    def charge(self, ref: RowRef, seconds: Seconds) -> None:
+        row = self.row(ref)
+        if row is not None:
+            row.spent = added(row.spent, seconds)
+
+    def wait_again(self, ref: RowRef, now: float) -> None:
+        """It goes to the head of its shard's queue, or back to the scheduler if it was revoked in the meantime."""
+        row = self.row(ref)
+        if row is not None and row.leaving:
+            self.hand_back([ref], now)
+        elif row is not None:
+            row.stage = Stage.WAITING
 
     def all_stopped(self, refs: Sequence[RowRef]) -> bool:
         return all(self._hands[ref[:2]].rows[ref.ordinal].stop for ref in refs)
@@ -158,19 +203,25 @@ class Ledger:
         hand.unreported.append(report)
         self._retire(hand)
 
-    def hand_back(self, refs: Iterable[RowRef], now: float, seconds: Seconds = _NONE) -> None:
-        """*seconds*: what each took before it was stopped."""
-        self._end_all(refs, now, lambda row: _report(row, Tried.HANDED_BACK, seconds))
+    def hand_back(self, refs: Iterable[RowRef], now: float) -> None:
+        self._end_all(refs, now, Tried.HANDED_BACK)
 
-    def fail(self, refs: Iterable[RowRef], failure: Failure, now: float, seconds: Seconds = _NONE) -> None:
-        """*seconds*: what each took before it failed."""
-        self._end_all(refs, now, lambda row: _report(row, Tried.FAILED, seconds, failure))
+    def fail(self, refs: Iterable[RowRef], failure: Failure, now: float) -> None:
+        self._end_all(refs, now, Tried.FAILED, failure)
 
-    def _end_all(self, refs: Iterable[RowRef], now: float, report: Callable[[OrderRow], RowReport]) -> None:
+    def _end_all(self, refs: Iterable[RowRef], now: float, tried: Tried, failure: Failure | None = None) -> None:
+        """What they have spent is reported whatever became of them."""
         for ref in list(refs):
-            hand = self._hands.get(ref[:2])
-            if hand is not None and ref.ordinal in hand.rows:
-                self.end(ref, report(hand.rows[ref.ordinal].order), now)
+            row = self.row(ref)
+            if row is not None:
+                report = RowReport(
+                    ordinal=ref.ordinal,
+                    tried=tried,
+                    fingerprint=row.order.fingerprint,
+                    failure=failure,
+                    seconds=row.spent,
+                )
+                self.end(ref, report, now)
 
     # what the scheduler hears
 
@@ -213,5 +264,10 @@ class Ledger:
         self._seq += 1
 
 
-def _report(row: OrderRow, tried: Tried, seconds: Seconds, failure: Failure | None = None) -> RowReport:
-    return RowReport(ordinal=row.ordinal, tried=tried, fingerprint=row.fingerprint, failure=failure, seconds=seconds)
+def added(one: Seconds, other: Seconds) -> Seconds:
+    return Seconds(**{name: getattr(one, name) + getattr(other, name) for name in Seconds.model_fields})
+
+
+def _partly(row: HeldRow) -> bool:
+    """Some of its tiles are in the GPU, others are not."""
+    return row.stage is Stage.RUNNING and row.making is not None and bool(row.making.todo) and not row.leaving

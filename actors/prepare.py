@@ -1,25 +1,136 @@
-"""Pixels in: check a source, bring it upright, to sRGB and to the size of the render."""
+"""Pixels in: check the pictures of a render, bring them upright, to sRGB and to its size."""
 
+import hashlib
 import io
+import json
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from actors.engine.port import Refused
+from actors import colours, masks
+from actors.engine.port import ReferenceInput, Refused
+from actors.geometry import CENTRE, Geometry, geometry, same_aspect
+from actors.salience import focus
+from schemas.recipe import Blended, Recipe
 from schemas.report import FailureKind
 from schemas.source import FORMATS, MAX_BYTES, MAX_PIXELS, SourceFault
-from schemas.style import Fit, dimensions
+from schemas.style import Fit, Focus, Prepare, dimensions
 
 MIN_SIDE: Final = 8
 MAX_ASPECT: Final = 20
-_SRGB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+REFERENCE_SIDE: Final = 1024
+"""Longer ones are made smaller: an image encoder sees some 224 pixels of them, and many are held in RAM at once."""
+
+_BLACK: Final = "#000000"
+_PIXELS: Final = ("source", "size", "fit", "background", "prepare", "blend")
 
 
-def prepare(data: bytes, *, size: str, fit: Fit, background: str) -> Image.Image:
-    """RGB, 8 bits, exactly *size*. Raises `Refused` (BAD_SOURCE) with a code of `SourceFault`."""
-    upright = _decoded(_opened(data))
-    return fitted(_flat(upright, background), dimensions(size), fit, background)
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All have the size of the render, but for references.
+
+    ``picture``: RGB, blends laid over it. ``mask``: L, feathered; 255 is painted over, what is 0 must stay untouched.
+    ``control``: RGB; none for edges.
+    """
+
+    picture: Image.Image
+    mask: Image.Image | None = None
+    control: Image.Image | None = None
+    references: tuple[ReferenceInput, ...] = ()
+
+
+def prepared(recipe: Recipe, files: Mapping[str, bytes]) -> Prepared:
+    """*files* by sha256: all of ``recipe.pictures``. Raises `Refused` (BAD_SOURCE), with a code of `SourceFault`, or
+    ``mask_``, ``control_`` or ``blend_other_aspect`` for what does not lie over its source."""
+    source = colours.flat(decoded(files[recipe.source]), recipe.background, recipe.prepare)
+    over = _Over(recipe, files, source.size, _geometry(recipe, source))
+    picture = over.where.laid(over.where.cut(source), recipe.background)
+    for blended in recipe.blend:
+        picture = over.blended(picture, blended)
+    references = tuple(ReferenceInput(sha256, _reference(recipe, files[sha256])) for sha256 in recipe.references)
+    return Prepared(picture, over.mask(), over.control(), references)
+
+
+def pixels_key(recipe: Recipe) -> str:
+    """Renders with the same key start from the same ``picture``."""
+    return _digest(recipe, *_PIXELS)
+
+
+def inputs_key(recipe: Recipe) -> str:
+    """Renders with the same key have the same `Prepared`."""
+    control = recipe.control.picture if recipe.control else None
+    return f"{_digest(recipe, *_PIXELS, 'mask', 'references')}|{control or ''}"
+
+
+def decoded(data: bytes) -> Image.Image:
+    """Any mode, upright. Raises `Refused` (BAD_SOURCE) with a code of `SourceFault`."""
+    return _decoded(_opened(data))
+
+
+def _digest(recipe: Recipe, *fields: str) -> str:
+    text = json.dumps(recipe.model_dump(mode="json", include=set(fields)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _geometry(recipe: Recipe, source: Image.Image) -> Geometry:
+    size = dimensions(recipe.size)
+    seen = recipe.fit is Fit.CROP and recipe.prepare.focus is Focus.SALIENCE
+    return geometry(source.size, size, recipe.fit, focus(source, size) if seen else CENTRE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """What lies over a source, and so goes through the same geometry."""
+
+    recipe: Recipe
+    files: Mapping[str, bytes]
+    source: tuple[int, int]
+    where: Geometry
+
+    def mask(self) -> Image.Image | None:
+        """What padding adds is not painted over, whatever the mask is."""
+        mask = self.recipe.mask
+        if mask is None:
+            return None
+        drawn = self._shade(mask.picture)
+        return self.where.laid(masks.feathered(ImageChops.invert(drawn) if mask.invert else drawn, mask.feather), 0)
+
+    def control(self) -> Image.Image | None:
+        """Its values are depths or joints, not colours to look at: neither levels nor white balance touch them."""
+        control = self.recipe.control
+        if control is None or control.picture is None:
+            return None
+        picture = colours.flat(self._decoded(control.picture, "control"), _BLACK, Prepare())
+        return self.where.laid(self.where.cut(picture), _BLACK)
+
+    def blended(self, below: Image.Image, blended: Blended) -> Image.Image:
+        """Laid over *below*; it covers as much as its own alpha x weight x mask."""
+        above = self.where.cut(colours.overlaid(self._decoded(blended.picture, "blend"), self.recipe.prepare))
+        alpha = above.getchannel("A").point(lambda value: round(value * blended.weight))
+        if blended.mask is not None:
+            alpha = ImageChops.multiply(alpha, self._shade(blended.mask))
+        return Image.composite(self.where.laid(above.convert("RGB"), _BLACK), below, self.where.laid(alpha, 0))
+
+    def _shade(self, sha256: str) -> Image.Image:
+        """Averaged over each pixel's area: a wider filter would make black pixels beside white ones lighter."""
+        return self.where.cut(colours.grey(self._decoded(sha256, "mask")), Image.Resampling.BOX)
+
+    def _decoded(self, sha256: str, what: str) -> Image.Image:
+        picture = decoded(self.files[sha256])
+        if not same_aspect(picture.size, self.source):
+            sizes = f"{picture.width}x{picture.height}, the source {self.source[0]}x{self.source[1]}"
+            detail = f"The {what} picture does not have the aspect of its source: it is {sizes}."
+            raise Refused(FailureKind.BAD_SOURCE, f"{what}_other_aspect", detail)
+        return picture
+
+
+def _reference(recipe: Recipe, data: bytes) -> Image.Image:
+    picture = colours.flat(decoded(data), recipe.background, Prepare())
+    picture.thumbnail((REFERENCE_SIDE, REFERENCE_SIDE), Image.Resampling.LANCZOS)
+    return picture
 
 
 def _refuse(fault: SourceFault, detail: str) -> Refused:
@@ -72,52 +183,3 @@ def _decoded(picture: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, ValueError, struct.error, IndexError) as error:
         raise _refuse(SourceFault.TRUNCATED, "The pixels are cut off or damaged.") from error
-
-
-def _flat(picture: Image.Image, background: str) -> Image.Image:
-    """RGB in sRGB, with what is transparent filled with *background*."""
-    if picture.mode.startswith(("I", "F")):
-        return _from_deep_grey(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        ground = Image.new("RGB", rgba.size, background)
-        colours = rgba.convert("RGB")
-        if picture.mode not in ("LA", "L", "P", "PA"):
-            colours = _to_srgb(colours, picture.info.get("icc_profile"))
-        ground.paste(colours, mask=alpha)
-        return ground
-    return _to_srgb(picture, picture.info.get("icc_profile"))
-
-
-def _from_deep_grey(picture: Image.Image) -> Image.Image:
-    """Pillow's own conversion clips 16-bit grey at 255 instead of scaling it."""
-    if picture.mode == "F":
-        return picture.convert("L").convert("RGB")
-    return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-
-
-def _to_srgb(picture: Image.Image, icc: bytes | None) -> Image.Image:
-    """A profile that is damaged or belongs to another mode is left out of account, as browsers do."""
-    if picture.mode in ("P", "1"):
-        picture = picture.convert("RGB")
-    if icc:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(picture, profile, _SRGB, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None
-        if converted is not None:
-            return converted
-    return picture.convert("RGB")
-
-
-def fitted(picture: Image.Image, size: tuple[int, int], fit: Fit, background: str) -> Image.Image:
-    lanczos = Image.Resampling.LANCZOS
-    match fit:
-        case Fit.CROP:
-            return ImageOps.fit(picture, size, lanczos)
-        case Fit.PAD:
-            return ImageOps.pad(picture, size, lanczos, color=background)
-        case Fit.STRETCH:
-            return picture.resize(size, lanczos)

@@ -1,7 +1,8 @@
 """The Ray actor shell: takes orders, hands out reports, and keeps three kinds of thread busy.
 
-The io threads fetch weights and sources, the one GPU thread renders, the publish threads encode and upload. They meet
-in the ledger, under one lock. Importing this module imports no torch; the GPU thread does that.
+The io threads fetch weights and pictures, the one GPU thread renders, the publish threads have what was rendered judged
+and encoded, and upload it. They meet in the ledger, under one lock. Importing this module
+imports no torch; the GPU thread does that.
 """
 
 import json
@@ -16,9 +17,11 @@ from typing import Any, TypeVar, cast
 
 import ray
 
-from actors.engine.port import Engine
+from actors.engine.port import Engine, Held
+from actors.finishers import Finishers
 from actors.gpu import GpuThread
 from actors.ledger import Ledger, Stage
+from actors.links import Links
 from actors.pools import Pools
 from actors.settings import RendererSettings
 from actors.shared import Shared
@@ -55,8 +58,11 @@ class Renderer:
         # Begins above any number of an earlier session, whose acknowledgements may still be under way.
         ledger = Ledger(first_seq=time.time_ns() // 1_000_000)
         self._shared = Shared(ledger, window=2 * settings.batch + settings.io_threads)
-        self._pools = Pools(self._shared, settings, self._session)
-        self._gpu = GpuThread(self._shared, self._pools, settings, engine)
+        self._closed = threading.Event()
+        self._links = Links(self._closed.wait, connections=2 * settings.io_threads + 2)
+        self._pools = Pools(self._shared, settings, self._links)
+        self._finishers = Finishers(self._shared, self._pools, settings, self._links, self._session)
+        self._gpu = GpuThread(self._shared, self._pools, self._finishers, settings, engine)
         self._gpu.start()
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
             signal.signal(signal.SIGTERM, _Leaving(self.leave, signal.getsignal(signal.SIGTERM)))
@@ -74,7 +80,7 @@ class Renderer:
                 node=self._node,
                 pid=os.getpid(),
                 gpu=self._gpu.name,
-                numerics=self._gpu.numerics,
+                numerics=self._shared.numerics,
                 epoch=self._shared.ledger.epoch,
                 holds=self._shared.ledger.holds(),
             ).model_dump_json()
@@ -122,8 +128,7 @@ class Renderer:
 
     @_ctl
     def revoke(self, epoch: int, shards: list[int], running: bool = True) -> None:
-        """Rows that have not begun are handed back; with *running* those in the GPU stop too, at the next step, if all
-        of their pass may."""
+        """Rows that wait are handed back; with *running* those in the GPU stop too, at the next step."""
         self._withdraw(epoch, shards, running=running)
 
     @_ctl
@@ -151,7 +156,10 @@ class Renderer:
             self._shared.closing = True
             self._shared.changed.notify_all()
         self._gpu.join()
+        self._closed.set()  # whoever waits to ask the depot again waits no longer
         self._pools.close()
+        self._finishers.close()
+        self._links.close()
 
     def _withdraw(self, epoch: int, shards: list[int] | None, *, running: bool) -> None:
         with self._shared.changed:
@@ -162,8 +170,8 @@ class Renderer:
                 self._shared.changed.notify_all()
 
     def _collected(self, reports: tuple[RenderReport, ...]) -> str:
-        shared, engine = self._shared, self._gpu.engine
-        held = shared.held
+        shared, engine = self._shared, self._shared.engine
+        held = engine.held() if engine else Held()
         return Collected(
             session=self._session,
             reports=reports,
@@ -172,6 +180,7 @@ class Renderer:
             busy=shared.busy,
             warm=Warm(engine_key=shared.warm_digest, checkpoint=held.checkpoint, loras=held.loras),
             cache=engine.counts if engine else CacheCounts(),
+            gpu=shared.clock.read(time.monotonic()),
             fault=shared.fault,
             leaving=shared.ledger.draining,
         ).model_dump_json()

@@ -105,6 +105,30 @@ class SchedulerSettings(DepotSettings):
     engine_tokenizer: Path | None = Field(
         None, description="Folder with CLIP's vocab.json and merges.txt, for checkpoints that are a single file."
     )
+    engine_ram_bytes: int = Field(
+        8 * 2**30, ge=0, description="RAM of a renderer for LoRAs and pristine weights, in bytes."
+    )
+    engine_gpu_bytes: int = Field(12 * 2**30, ge=0, description="The same on the GPU, beside the checkpoint itself.")
+    engine_attention: str = Field(
+        "auto",
+        pattern=r"^(auto|cudnn|flash|efficient|math)$",
+        description="Attention kernel: auto (the best there is), cudnn, flash, efficient, math.",
+    )
+    engine_vae: str = Field(
+        "auto",
+        pattern=r"^(auto|fp32|half)$",
+        description="Precision of the VAE: auto (fp32 where it says that it overflows otherwise), fp32, half.",
+    )
+    engine_compile: bool = Field(False, description="Compile the UNet; what was compiled is kept in the cache folder.")
+    engine_quantise: str = Field(
+        "none", pattern=r"^(none|fp8)$", description="fp8: smaller weights, other pixels; numerics keys name it."
+    )
+    engine_identity: Path | None = Field(
+        None, description="Folder with a CLIP vision model that measures how much of a subject is kept."
+    )
+    engine_encoders: int = Field(
+        1, ge=0, le=64, description="Processes of a renderer that check and encode pictures; 0: its own threads do it."
+    )
     fake_seconds: float = Field(0.05, ge=0, description="Seconds that the fake engine sleeps for a render.")
     lease_ttl: Duration = Field(
         timedelta(seconds=30), description="A renderer unheard of for this long loses its shards."

@@ -511,8 +511,8 @@ class SchedulerTx(Protocol):
     def prune(self, campaign: CampaignId, limit: int) -> tuple[int, list[str]]:
         """Forgets at most *limit* outcomes of a campaign, and the pictures that no other campaign refers to.
 
-        In the order of their ordinals. Returns how many outcomes, and the keys of those pictures, sorted. When nothing
-        is left an ended campaign counts as pruned; its row and counts stay.
+        In the order of their ordinals. Returns how many outcomes, and the keys of those pictures and of what lies
+        beside them, sorted. When nothing is left an ended campaign counts as pruned; its row and counts stay.
         """
         ...
 

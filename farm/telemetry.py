@@ -96,13 +96,22 @@ class SchedulerMetrics:
             registry=registry,
         )
         self.cache_hits = Counter(
-            "farm_cache_hits_total", "Weights that were warm when a shard began.", ["kind"], registry=registry
+            "farm_cache_hits_total",
+            "Weights that were warm when a shard began, and sources and prompts that had been encoded before.",
+            ["kind"],
+            registry=registry,
         )
         self.cache_loads = Counter(
-            "farm_cache_loads_total", "Weights that had to be loaded.", ["kind"], registry=registry
+            "farm_cache_loads_total",
+            "Weights that had to be loaded, sources and prompts that had to be encoded.",
+            ["kind"],
+            registry=registry,
         )
         self.cache_load_seconds = Counter(
-            "farm_cache_load_seconds_total", "Seconds spent loading weights.", ["kind"], registry=registry
+            "farm_cache_load_seconds_total",
+            "Seconds spent loading weights, and encoding sources and prompts.",
+            ["kind"],
+            registry=registry,
         )
         self.dispatched = Counter("farm_shards_dispatched_total", "Shards offered to a renderer.", registry=registry)
         self.leases_expired = Counter(
@@ -132,7 +141,27 @@ class SchedulerMetrics:
         self.deleted = Counter(
             "farm_depot_unwanted_pictures_total", "Pictures deleted because nothing refers to them.", registry=registry
         )
+        self._add_engine(registry)
         self._add_overseen(registry)
+
+    def _add_engine(self, registry: CollectorRegistry) -> None:
+        """What happens inside of renderers."""
+        self.renderer_seconds = Counter(
+            "farm_renderer_gpu_seconds_total",
+            "Seconds of a renderer's GPU thread by what it did: encode, denoise, decode, load, swap, wait, idle.",
+            ["renderer", "doing"],
+            registry=registry,
+        )
+        self.passes = Counter("farm_renderer_passes_total", "Passes of the UNet.", ["renderer"], registry=registry)
+        self.pass_rows = Counter(
+            "farm_renderer_pass_rows_total", "Rows in those passes, padding left out.", ["renderer"], registry=registry
+        )
+        self.rerolls = Counter(
+            "farm_rerolls_total", "Tries made because an earlier one missed a check of its style.", registry=registry
+        )
+        self.checks_missed = Counter(
+            "farm_checks_missed_total", "Checks that a kept picture misses.", ["check"], registry=registry
+        )
 
     def _add_overseen(self, registry: CollectorRegistry) -> None:
         """What stands above single renders."""

@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 _MADE = "<!-- Made by `python ops/docs.py`; do not edit. -->\n"
 _CODE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_LAID_OVER = ("mask", "control", "blend")
+"""What has to have the source's aspect."""
 
 SETTINGS: Mapping[str, type[BaseSettings]] = {
     "The depot: read by `farm api` and `farm scheduler`": DepotSettings,
@@ -110,14 +112,31 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "unknown_checkpoint": "No checkpoint of that name. `farm checkpoint list` shows those there are.",
         "unknown_lora": "No LoRA of that name. `farm lora list` shows those there are.",
         "lora_expired": "The licence of a LoRA in the style has ended. Renew it under a new name, or change the style.",
+        "checkpoint_lacks_part": "The style wants a ControlNet or an IP-Adapter that its checkpoint does not hold. Add "
+        "one that has it, or leave `control` or `reference` out.",
+        "guidance_too_high": "The sampler `lcm` is made for a guidance of 1 to 2. Lower it.",
+        "control_never_acts": "The control of the style ends before it starts. Give `end` more than `start`.",
+        "palette_missing": "`delta_e` is the distance to the colours of a `palette`. Give one, or leave it out.",
+        "delta_e_missing": "A `palette` says nothing by itself. Say with `delta_e` how far pictures may be from it.",
         "bad_template": "A brace in a prompt belongs to no `{name}`. Names have lower case letters, digits and `_`.",
         "size_not_multiple_of_8": "Width and height are multiples of 8. `detail` names the nearest size.",
-        "strength_too_low": "So low that no step would run. `detail` names the least, or give the style more steps.",
+        "strength_too_low": "So low that the picture would come back as it went in. `detail` names what would do.",
     },
     "Campaigns": {
         "unknown_source": "The picture was not uploaded. `farm source add` does, and `farm campaign submit` by itself.",
         "unknown_style": "No style of that name or version. `farm style list` shows those there are.",
         "unknown_variable": "A prompt asks for `{name}` and the source has no such variable. Give it one.",
+        "unknown_render": "The render that a source is said to be made from is unknown. Leave `made_from` out.",
+        "mask_other_aspect": "A mask lies over its source, so it has to have its aspect. Export it anew.",
+        "control_other_aspect": "A control picture lies over its source, so it has to have its aspect.",
+        "blend_other_aspect": "A blended picture lies over the source, so it has to have its aspect. Crop it.",
+        "control_missing": "The style follows a depth or a pose, and the source has none. Give it a `control`.",
+        "control_unused": "The source has a control picture that no style of its block follows. Leave it out.",
+        "control_kinds_differ": "Styles of one block follow different kinds of control, and a source brings one. Make "
+        "two blocks.",
+        "reference_missing": "The style resembles reference pictures, and there are none. Give it or the source some.",
+        "references_unused": "The source has reference pictures that no style of its block uses. Leave them out.",
+        "rendition_too_large": "A rendition would be more than 4 times as large as the render. Ask for less.",
         "too_many_renders": "More renders than one campaign may have, or than the team may have waiting. Split it.",
         "too_many_looks": "More than 5,000 pairs of style and size in one campaign. Make several campaigns of them.",
         "proof_too_large": "One of each look would be more pictures than people look at. Say how many there shall be.",
@@ -139,6 +158,8 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "deadline_at_risk": "A warning: even going first it would miss its deadline. The event says by how much, and "
         "what would help.",
         "no_picture": "The render has no picture: it has not been made yet, or it failed.",
+        "render_not_finished": "The render has no picture that could be refined: it is not done yet, or it failed.",
+        "picture_pruned": "The picture was deleted after the team's retention time. Submit its campaign again.",
     },
     "What an audit finds": {
         "count_differs": "P1: a campaign's shards count other outcomes than there are.",
@@ -166,7 +187,6 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "leadership_lost": "Another scheduler leads now. Nothing was written; this one stands by. Nothing to do.",
         "lease_lost": "A lease ran out before it was renewed. The shard is given to another renderer. Nothing to do.",
         "embedded_part_failed": "A part of `farm up` did not start. The end of its log stands in the message.",
-        "demo_not_installed": "The photos of `farm demo` come with scikit-image: `pip install 'halftone[demo]'`.",
         "bad_window": "Off-peak hours are written as `22:00-06:00`, in UTC. Look at `FARM_OFF_PEAK`.",
         "bad_settings": "Settings in the environment are missing or wrong. The message names each: "
         "see [settings](settings.md).",
@@ -186,6 +206,9 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "checkpoint_no_tokenizer": "A single-file checkpoint needs CLIP's vocabulary: set `FARM_ENGINE_TOKENIZER`.",
         "checkpoint_not_sdxl": "The checkpoint is made for another family. Use an SDXL checkpoint.",
         "checkpoint_unreadable": "The checkpoint could not be loaded. `detail` says why; add a sound one.",
+        "checkpoint_other_noise": "The checkpoint was trained on another kind of noise. Use an SDXL one.",
+        "part_unreadable": "A ControlNet or the IP-Adapter of the checkpoint could not be loaded. `detail` says why.",
+        "part_does_not_fit": "A ControlNet or the IP-Adapter was made for another UNet. Use one for this checkpoint.",
         "lora_link_missing": "A fault of ours: the order had no link to the LoRA. Retry the campaign, report it.",
         "lora_empty": "The LoRA changes nothing. Use another file.",
         "lora_incomplete": "The LoRA lacks one half of a pair of matrices. Export it again.",
@@ -193,9 +216,13 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "lora_unknown_keys": "The LoRA has weights in a form that is not known here. `detail` names some.",
         "lora_unreadable": "The LoRA could not be read. Export it again as .safetensors.",
         "lora_wrong_shape": "The LoRA is for another architecture. Use one for SDXL.",
+        "lora_wrong_dtype": "The LoRA holds numbers of another kind than floating point. Export it again.",
+        "lora_ambiguous": "The LoRA says twice how a weight changes. Use another file.",
+        "lora_kind_unsupported": "DoRA, LoKr, LoHa and the like are not merged here. Use a plain LoRA.",
     },
     "Renders that failed: rendering": {
         "picture_not_finite": "The checkpoint gave pixels that are not numbers. Change the style or the checkpoint.",
+        "picture_blank": "Each try gave one flat colour. Change the style or the checkpoint.",
         "out_of_vram": "The GPU has not enough memory for a pass. Lower `FARM_ENGINE_BATCH` or the size.",
         "engine_error": "The engine raised something. It is tried again; `detail` has its words.",
         "engine_failed": "The renderer gave no reason. Look at its log in Ray.",
@@ -211,6 +238,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "depot_missing": "The object is not in the depot any more. Upload it again.",
         "depot_refused": "The depot refused, `detail` says with which status. Look at its log.",
         "publish_failed": "The picture could not be written. It is tried again; `detail` says why.",
+        "rendition_link_missing": "A fault of ours: the order had no link for it. Retry the campaign, report it.",
     },
 }
 
@@ -228,7 +256,7 @@ def error_codes() -> set[str]:
 
 def _places(trees: Iterable[ast.Module]) -> dict[str, set[int]]:
     """Functions with a parameter called ``code``, and where among the arguments of a call it stands."""
-    found: dict[str, set[int]] = {}
+    found: dict[str, set[int]] = {"say": {1}}  # `farm.usecases.entries` calls `Faults.add` by this name
     for tree in trees:
         for owner in ast.walk(tree):
             if not isinstance(owner, ast.Module | ast.ClassDef):
@@ -269,6 +297,8 @@ def _texts(node: ast.expr) -> Iterator[str]:
             yield from (*_texts(body), *_texts(orelse))
         case ast.Dict(values=values):
             yield from (text for value in values for text in _texts(value))
+        case ast.JoinedStr(values=[ast.FormattedValue(), ast.Constant(value="_other_aspect" as rest)]):
+            yield from (f"{what}{rest}" for what in _LAID_OVER)
         case ast.Call(func=ast.Attribute(value=ast.Dict() as table, attr="get"), args=args):
             yield from (text for value in (table, *args[1:]) for text in _texts(value))
 

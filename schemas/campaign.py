@@ -9,7 +9,7 @@ from schemas.base import Sent, Wire
 from schemas.order import Lane
 from schemas.quote import Money, Quote
 from schemas.recipe import Blended, Mask, Output
-from schemas.report import Measured
+from schemas.report import Measured, PublishedRendition
 from schemas.style import Name, ResolvedStyle, Size, SourceId, Text
 
 RenderId = Annotated[str, StringConstraints(pattern=r"^rnd_[0-9a-z]{13}_\d{1,18}$")]
@@ -260,4 +260,5 @@ class Render(Wire):
     numerics: str | None = None
     measured: Measured | None = None
     made_from: str | None = None
+    renditions: tuple[PublishedRendition, ...] = ()
     links: PictureLinks | None = None

@@ -119,7 +119,7 @@ class Warm(Wire):
 
 
 class CacheCounts(Wire):
-    """Counted since the session began; never falls."""
+    """Counted since the session began; never falls. Of sources and prompts a load is an encoding."""
 
     checkpoint_hits: int = 0
     checkpoint_loads: int = 0
@@ -127,6 +127,12 @@ class CacheCounts(Wire):
     lora_hits: int = 0
     lora_loads: int = 0
     lora_load_seconds: float = 0.0
+    source_hits: int = 0
+    source_loads: int = 0
+    source_load_seconds: float = 0.0
+    prompt_hits: int = 0
+    prompt_loads: int = 0
+    prompt_load_seconds: float = 0.0
 
 
 class GpuTime(Wire):

@@ -6,6 +6,7 @@ vocabulary of CLIP has to be beside it, or in a folder that the settings name.
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,12 @@ from diffusers import StableDiffusionXLImg2ImgPipeline
 from actors.engine.base_config import FOLDERS, TOKENIZER_FILES
 from actors.engine.port import Refused
 from schemas.report import FailureKind
+from schemas.style import ControlKind
 
+PARTS: Final = {f"control.{kind}": f"controlnet/{kind}" for kind in ControlKind} | {"reference": "ip_adapter"}
+"""Where what is beside SDXL itself lies in a diffusers folder, by its name in `EngineKey.parts`."""
+
+_WEIGHTS: Final = {"reference": "ip_adapter.safetensors"}
 KNOWN_CLASSES: Final = frozenset(
     {
         "StableDiffusionXLPipeline",
@@ -42,6 +48,26 @@ def load(folder: Path, *, dtype: torch.dtype, tokenizer: Path | None) -> Any:
         pipe.vae.to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def part_folders(folder: Path) -> dict[str, Path]:
+    """The parts that the checkpoint brings: ``control.canny``, ``control.depth``, ``control.pose``, ``reference``."""
+    found = {part: folder / at for part, at in PARTS.items()}
+    return {
+        part: at
+        for part, at in found.items()
+        if (at / _WEIGHTS.get(part, "diffusion_pytorch_model.safetensors")).is_file()
+    }
+
+
+def require(folder: Path, parts: Iterable[str]) -> dict[str, Path]:
+    """The folders of *parts*. Raises `Refused` (BAD_WEIGHTS) when one is not there."""
+    found = part_folders(folder)
+    missing = sorted(set(parts) - found.keys())
+    if missing:
+        named = ", ".join(f"{part} ({PARTS.get(part, 'unknown')})" for part in missing)
+        raise _refuse("checkpoint_lacks_part", f"The checkpoint does not bring {named}.")
+    return {part: found[part] for part in parts}
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> Any:

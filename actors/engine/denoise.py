@@ -1,17 +1,14 @@
-"""The engine: diffusers' SDXL image-to-image loop, in passes of one fixed size.
+"""The engine: SDXL image-to-image in passes of a fixed size, whose rows join and leave at any step.
 
-The same row gives the same bits whoever its neighbours are: sources and texts are encoded and pictures decoded one by
-one, the UNet always sees ``batch`` rows (missing ones are copies of the first), and noise comes from the row's own CPU
-generator, in fp32: first the draw from the source's posterior, then the noise that is added.
+The same row gives the same bits whoever its neighbours are and whenever it joined: sources and texts are encoded and
+pictures decoded one by one, the UNet always sees the same number of rows, and noise comes from the row's own CPU
+generator, in fp32.
 """
 
 import os
-import re
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from functools import partial
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it cuBLAS may vary
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,194 +16,231 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import diffusers
 import torch
 import transformers
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
-from PIL import Image
 from torch import Tensor
 
 from actors.engine import checkpoint, lora
-from actors.engine.encode import Embedding, Kept, Latents, drawn, embedding_of, latents_of, unscaled
+from actors.engine.clock import Clock, Spent
+from actors.engine.decode import BAD_PICTURE, Copies
 from actors.engine.failures import mapped
-from actors.engine.port import GpuSeconds, Held, PassKey, Refused, Rendered, Row, Stopped, Weights
-from actors.engine.shelf import Shelf
-from schemas.report import CacheCounts, Failure, FailureKind
-from schemas.style import Sampler
+from actors.engine.kernels import Kernels, device_of
+from actors.engine.likeness import Likeness
+from actors.engine.model import Model, Parts
+from actors.engine.numerics import gpu_name, numerics
+from actors.engine.passes import Pass, Under
+from actors.engine.port import Ended, Group, Held, Refused, Rendered, Row, Weights
+from actors.engine.tiers import Tiers
+from actors.engine.vram import Limits
+from actors.settings import RendererSettings
+from schemas.report import CacheCounts, FailureKind
+from schemas.style import ControlKind
 
-_BAD_PICTURE: Final = Failure(
-    kind=FailureKind.BAD_PICTURE, code="picture_not_finite", detail="The checkpoint gave pixels that are not numbers."
-)
 
-
-class DiffusersEngine:
-    def __init__(self, *, batch: int, device: str, threads: int, ram_bytes: int, tokenizer: Path | None) -> None:
-        if threads:
-            torch.set_num_threads(threads)
-        self._device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-        self._dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
-        torch.backends.cudnn.benchmark = False  # it may choose another kernel each time
+class SdxlEngine:
+    def __init__(self, settings: RendererSettings) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._batch, self._tokenizer = batch, tokenizer
-        self._pipe: Any = None
-        self._sampler_config: Any = None
-        self._modules: dict[str, torch.nn.Module] = {}
-        self._merger = lora.Merger({})
-        self._shelf = Shelf(ram_bytes)
+        self._settings = settings
+        self._device = device_of(settings)
+        self._kernels = Kernels(settings, self._device)
+        self._clock, self._copies = Clock(self._device), Copies(self._device)
+        self._tiers = Tiers(device=self._device, ram_bytes=settings.ram_bytes, gpu_bytes=settings.gpu_bytes)
+        self._parts = Parts(self._device, self._kernels.dtype)
+        self._likeness = Likeness(settings.identity, self._device)
+        self._limits = Limits(settings.cache / "limits.json", self.gpu)
         self._weights: Weights | None = None
-        self._latents: Kept[Latents] = Kept()
-        self._texts: Kept[Embedding] = Kept()
+        self._model: Model | None = None
+        self._passes: dict[Group, Pass] = {}
 
     @property
     def gpu(self) -> str:
-        return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
+        return gpu_name(self._device)
 
     @property
     def numerics(self) -> str:
-        place = _cuda() if self._device.type == "cuda" else _cpu()
-        dtype = str(self._dtype).removeprefix("torch.")
-        libraries = f"torch={torch.__version__} diffusers={diffusers.__version__}"
-        return f"{self.gpu} {place} {libraries} dtype={dtype} batch={self._batch}"
+        return f"{self._numerics} batch={self._settings.batch}"
 
     @property
-    def batch(self) -> int:
-        return self._batch
+    def _numerics(self) -> str:
+        return numerics(self._device, self._kernels)
 
     @property
     def counts(self) -> CacheCounts:
-        return self._shelf.counts
+        sources, prompts = self._clock.sources, self._clock.prompts
+        return self._tiers.counts.model_copy(
+            update={
+                "source_hits": sources.hits,
+                "source_loads": sources.made,
+                "source_load_seconds": sources.seconds,
+                "prompt_hits": prompts.hits,
+                "prompt_loads": prompts.made,
+                "prompt_load_seconds": prompts.seconds,
+            }
+        )
 
     def held(self) -> Held:
-        return Held(self._weights.digest if self._weights else "", self._shelf.loras())
+        return Held(self._weights.digest if self._weights else "", self._tiers.loras())
+
+    def capacity(self, group: Group) -> int:
+        return 1 if group.lone else self._limits.bucket(group.size, self._settings.batch)
 
     # weights
+
+    def stage(self, weights: Weights) -> None:
+        self._tiers.stage(weights)
 
     def load(self, weights: Weights) -> None:
         with _mapped():
             if self._weights is None or self._weights.digest != weights.digest:
                 self._load_checkpoint(weights)
             else:
-                self._shelf.hit_checkpoint()
-            self._texts.clear()  # LoRAs may change the text encoders; embedding a text again costs 0.1 TFLOP
-            layers = int(self._pipe.unet.config.layers_per_block)
-            self._merger.merge(
-                (self._shelf.lora(wanted, self._modules, layers), wanted.scale) for wanted in weights.loras
-            )
+                self._tiers.hit_checkpoint()
+            self._load_parts(weights)
+            self._tiers.merge(weights)
             self._weights = weights
 
     def _load_checkpoint(self, weights: Weights) -> None:
-        self._weights = self._pipe = None  # the old one leaves the GPU before the new one comes
-        self._modules, self._merger = {}, lora.Merger({})
-        self._latents.clear()
-        self._shelf.clear()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        with self._shelf.loading_checkpoint():
-            self._pipe = checkpoint.load(weights.checkpoint, dtype=self._dtype, tokenizer=self._tokenizer)
-            self._pipe.to(self._device)
-        self._sampler_config = self._pipe.scheduler.config
-        self._modules = lora.targets({part: getattr(self._pipe, part) for part in lora.PARTS})
-        self._merger = lora.Merger(self._modules)
+        self._weights = self._model = None  # the old one leaves the GPU before the new one comes
+        self._passes.clear()
+        self._parts.clear()
+        self._tiers.close()
+        self._empty_cache()
+        with self._tiers.loading_checkpoint():
+            pipe = checkpoint.load(weights.checkpoint, dtype=self._kernels.dtype, tokenizer=self._settings.tokenizer)
+            model = Model(pipe, self._parts, self._kernels, self._device, self._clock)
+            self._kernels.place(pipe)
+        modules = lora.targets({part: getattr(pipe, part) for part in lora.PARTS})
+        self._tiers.open(weights.digest, modules, int(pipe.unet.config.layers_per_block))
+        self._model = model
         self._weights = Weights(weights.digest, weights.checkpoint)
 
-    # pictures
+    def _load_parts(self, weights: Weights) -> None:
+        if self._model is None or not weights.parts:
+            return
+        unet, folder = self._model.pipe.unet, weights.checkpoint
+        kinds = [ControlKind(part.removeprefix("control.")) for part in weights.parts if part.startswith("control.")]
+        self._parts.controls.load(folder, kinds, unet)
+        if "reference" in weights.parts:
+            self._parts.references.load(folder, unet)
+
+    # rows
 
     @torch.inference_mode()
-    def render(self, rows: Sequence[Row], should_stop: Callable[[], bool]) -> Sequence[Rendered | Failure]:
+    def begin(self, id: Hashable, row: Row) -> Ended | None:  # noqa: A002 - the port's word
+        group = row.group
+        rows = self._passes.get(group)
+        if rows is None:
+            rows = Pass(group, self.capacity(group))
+        if len(rows) >= min(rows.bucket, self.capacity(group)):
+            raise ValueError(f"{rows.bucket} rows of this group are under way already")
+        rows.waiting.append((id, row))
+        self._passes[group] = rows
+        self._admit(rows)
+        return self._taken(group, id)
+
+    @torch.inference_mode()
+    def step(self, group: Group) -> Sequence[Ended]:
+        rows = self._passes.get(group)
+        if rows is None:
+            return ()
+        self._admit(rows)
+        if self._passes.get(group) is rows and rows.live:
+            self._try(rows, None, partial(self._step, rows))
+        rows = self._passes[group]
+        ended, rows.ended = rows.ended, []
+        self._tidy(rows)
+        return ended
+
+    def drop(self, ids: Collection[Hashable]) -> None:
+        with torch.inference_mode():
+            for rows in list(self._passes.values()):
+                rows.drop(ids)
+                rows.ended = [each for each in rows.ended if each.id not in ids]
+                self._tidy(rows)
+
+    def _taken(self, group: Group, name: Hashable) -> Ended | None:
+        """Only its own end: those of its neighbours are for the next step."""
+        rows = self._passes[group]
+        own = next((each for each in rows.ended if each.id == name), None)
+        rows.ended = [each for each in rows.ended if each.id != name]
+        self._tidy(rows)
+        return own
+
+    def _tidy(self, rows: Pass) -> None:
+        if not rows and not rows.ended:
+            self._passes.pop(rows.group, None)
+
+    def _admit(self, rows: Pass) -> None:
+        while rows.waiting and not rows.full:
+            joining = rows.waiting.popleft()
+            self._try(rows, joining, partial(self._join, rows, *joining))
+            if self._passes.get(rows.group) is not rows:
+                return  # there was not memory enough; all rows wait for a smaller bucket
+
+    def _join(self, rows: Pass, name: Hashable, row: Row) -> None:
+        if self._model is None:
+            raise RuntimeError("no weights are loaded")
+        under, tensors = self._model.begun(name, row, self._tiers.text_state)
+        if under.steps:
+            rows.place(under, tensors)
+        else:  # too little strength for a single step: the source as the VAE sees it
+            rows.ended.append(self._ended(under, tensors["latents"], rows.bucket))
+
+    def _step(self, rows: Pass) -> None:
+        if self._model is None:
+            raise RuntimeError("no weights are loaded")
+        moving = [under for _, under in rows.live]
+        with self._clock.span(len(moving)) as span:
+            self._model.step(rows)
+        for under in moving:
+            under.denoise.append(span)
+        self._clock.keep_pace(span)
+        for slot, under in rows.live:
+            if under.done:
+                rows.ended.append(self._ended(under, rows.rows("latents")[slot : slot + 1], rows.bucket))
+                rows.leave(slot)
+
+    def _ended(self, under: Under, latents: Tensor, bucket: int) -> Ended:
+        if self._model is None:
+            raise RuntimeError("no weights are loaded")
+        pixels, span = self._model.decoded(latents)
+        picture = self._copies.taken(pixels)
+        if picture is None:
+            return Ended(under.id, BAD_PICTURE)
+        seconds = Spent(under.encode, under.denoise, span)
+        identity = self._likeness.to(under.row, picture)
+        return Ended(under.id, Rendered(picture, f"{self._numerics} batch={bucket}", seconds, identity))
+
+    # trouble
+
+    def _try(self, rows: Pass, joining: tuple[Hashable, Row] | None, work: Callable[[], None]) -> None:
+        """Whatever goes wrong is the fault of the row that joins, or of all that are stepped."""
         try:
             with _mapped():
-                return self._render(rows, should_stop)
+                work()
         except Refused as refused:
             if refused.failure.kind is FailureKind.OUT_OF_VRAM:
-                torch.cuda.empty_cache()
-            return [refused.failure] * len(rows)
+                self._empty_cache()
+                if rows.bucket > 1:
+                    self._shrink(rows, joining)
+                    return
+            concerned = [joining[0]] if joining else [under.id for _, under in rows.live]
+            rows.drop(concerned)
+            rows.ended += [Ended(name, refused.failure) for name in concerned]
 
-    def _render(self, rows: Sequence[Row], should_stop: Callable[[], bool]) -> list[Rendered | Failure]:
-        clock, key = _Clock(self._device), rows[0].key
-        latents = [self._encoded(row) for row in rows]
-        encode = clock.lap() / len(rows)
-        finished = self._denoised(rows, latents, key, should_stop)
-        denoise = clock.lap() / len(rows)
-        results: list[Rendered | Failure] = []
-        for number in range(len(rows)):
-            picture = self._decoded(finished[number : number + 1])
-            seconds = GpuSeconds(encode, denoise, clock.lap())
-            results.append(_BAD_PICTURE if picture is None else Rendered(picture, seconds))
-        return results
+    def _shrink(self, rows: Pass, joining: tuple[Hashable, Row] | None) -> None:
+        """All rows begin anew in a smaller bucket: what they have so far has the bits of the larger one."""
+        smaller = Pass(rows.group, self._limits.halve(rows.group.size, rows.bucket))
+        smaller.ended = rows.ended
+        smaller.waiting.extend((under.id, under.row) for _, under in rows.live)
+        smaller.waiting.extend([joining] if joining else [])
+        smaller.waiting.extend(rows.waiting)
+        self._passes[rows.group] = smaller
 
-    def _encoded(self, row: Row) -> Latents:
-        return self._latents.get((row.source, row.key.size), lambda: latents_of(self._pipe, row.picture))
-
-    def _denoised(
-        self, rows: Sequence[Row], latents: Sequence[Latents], key: PassKey, should_stop: Callable[[], bool]
-    ) -> Tensor:
-        """(rows, 4, h, w), fp32."""
-        pipe = self._pipe
-        pipe.scheduler = _sampler(self._sampler_config, key.sampler)
-        pipe.scheduler.set_timesteps(key.steps, device=self._device)
-        timesteps, _ = pipe.get_timesteps(key.steps, key.strength, self._device)
-        generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
-        start = torch.cat([drawn(each, generator, pipe) for each, generator in zip(latents, generators, strict=True)])
-        if len(timesteps) == 0:  # too little strength for a single step: the source as the VAE sees it
-            return start
-        noise = torch.cat([torch.randn(start.shape[1:], generator=each).unsqueeze(0) for each in generators])
-        noisy = pipe.scheduler.add_noise(start, noise.to(start.device), timesteps[:1].repeat(len(rows)))
-        return self._steps(rows, noisy, key, should_stop)
-
-    def _steps(self, rows: Sequence[Row], noisy: Tensor, key: PassKey, should_stop: Callable[[], bool]) -> Tensor:
-        def check(_pipe: object, _step: int, _time: object, tensors: dict[str, Any]) -> dict[str, Any]:
-            if should_stop():  # raising is the only way out that skips the rest; diffusers' own flag still decodes
-                raise Stopped
-            return tensors
-
-        latents = _padded(noisy, self._batch).to(self._dtype)
-        finished = self._pipe(
-            image=torch.zeros_like(latents),  # not looked at: `latents` are given
-            latents=latents,
-            strength=key.strength,
-            num_inference_steps=key.steps,
-            guidance_scale=key.guidance,
-            output_type="latent",
-            callback_on_step_end=check,
-            **self._conditions(rows, key.guidance),
-        ).images
-        kept: Tensor = finished[: len(rows)].float()
-        return kept
-
-    def _conditions(self, rows: Sequence[Row], guidance: float) -> dict[str, Tensor]:
-        positive = [self._text(row.prompt, negative=False) for row in rows]
-        found = {
-            "prompt_embeds": _padded(torch.cat([each.sequence for each in positive]), self._batch),
-            "pooled_prompt_embeds": _padded(torch.cat([each.pooled for each in positive]), self._batch),
-        }
-        if guidance > 1:  # below, diffusers runs without a negative prompt
-            against = [self._text(row.negative, negative=True) for row in rows]
-            found["negative_prompt_embeds"] = _padded(torch.cat([each.sequence for each in against]), self._batch)
-            found["negative_pooled_prompt_embeds"] = _padded(torch.cat([each.pooled for each in against]), self._batch)
-        return found
-
-    def _text(self, text: str, *, negative: bool) -> Embedding:
-        return self._texts.get((text, negative), lambda: embedding_of(self._pipe, text, negative=negative))
-
-    def _decoded(self, latents: Tensor) -> Image.Image | None:
-        """None when the pixels are not finite."""
-        vae = self._pipe.vae
-        pixels = vae.decode(unscaled(latents, self._pipe).to(vae.dtype), return_dict=False)[0][0].float()
-        if not torch.isfinite(pixels).all():
-            return None
-        array = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-        return Image.fromarray(array.permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-class _Clock:
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._last = device, time.monotonic()
-
-    def lap(self) -> float:
-        """Seconds since the last lap. The GPU runs behind the program, so it is waited for."""
+    def _empty_cache(self) -> None:
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.monotonic()
-        seconds, self._last = now - self._last, now
-        return seconds
+            torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -218,34 +252,3 @@ def _mapped() -> Iterator[None]:
         if known is error:
             raise
         raise known from error
-
-
-def _cuda() -> str:
-    """What besides the GPU itself chooses the kernels."""
-    driver = Path("/proc/driver/nvidia/version")
-    found = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", driver.read_text()) if driver.exists() else None
-    version = found[1] if found else "unknown"
-    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    return f"driver={version} cuda={torch.version.cuda} cudnn={cudnn}"
-
-
-def _cpu() -> str:
-    return f"threads={torch.get_num_threads()} isa={torch.backends.cpu.get_cpu_capability()}"
-
-
-def _padded(rows: Tensor, batch: int) -> Tensor:
-    """Copies of the first row fill the pass: kernels, and with them bits, change with the shape."""
-    missing = batch - rows.shape[0]
-    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
-
-
-def _sampler(config: Any, wanted: Sampler) -> Any:
-    """A new one for each pass: it holds the state of a run."""
-    match wanted:
-        case Sampler.EULER:
-            return EulerDiscreteScheduler.from_config(config)  # type: ignore[no-untyped-call]
-        case Sampler.DPMPP_2M:
-            kind = "dpmsolver++"
-            return DPMSolverMultistepScheduler.from_config(  # type: ignore[no-untyped-call]
-                config, algorithm_type=kind, solver_order=2
-            )

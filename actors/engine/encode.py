@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 KEPT_BYTES: Final = 256 * 2**20
-"""For each of the two: 512 encoded sources of 1024x1024 are 256 MiB."""
+"""For each kind of result: 512 encoded sources of 1024x1024 are 256 MiB."""
 
 
 class Latents(NamedTuple):
-    """Mean and standard deviation, (1, 4, h, w), fp32. Each render draws its own sample from it."""
+    """Mean and standard deviation, (1, C, h, w), fp32. Each render draws its own sample from it."""
 
     mean: Tensor
     std: Tensor
@@ -33,7 +33,7 @@ class Embedding(NamedTuple):
 Pipe = Any
 """diffusers' pipelines are not typed."""
 
-T = TypeVar("T", Latents, Embedding)
+T = TypeVar("T", bound=tuple[Tensor, ...])
 
 
 class Kept(Generic[T]):
@@ -42,6 +42,9 @@ class Kept(Generic[T]):
     def __init__(self, budget_bytes: int = KEPT_BYTES) -> None:
         self._budget_bytes, self._bytes = budget_bytes, 0
         self._values: OrderedDict[Hashable, T] = OrderedDict()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         if key in self._values:
@@ -53,25 +56,32 @@ class Kept(Generic[T]):
             self._bytes -= _size(self._values.popitem(last=False)[1])
         return value
 
-    def clear(self) -> None:
-        self._values.clear()
-        self._bytes = 0
-
 
 def _size(value: tuple[Tensor, ...]) -> int:
     return sum(tensor.nbytes for tensor in value)
 
 
-def latents_of(pipe: Pipe, picture: Image.Image) -> Latents:
-    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 127.5 - 1.0
-    tensor = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
-    posterior = pipe.vae.encode(tensor.to(pipe.vae.device, pipe.vae.dtype)).latent_dist
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """From the CPU to the device; the GPU is not waited for, it takes the tensor when its turn comes."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # torch keeps the pinned block until it was copied
+
+
+def pixels_of(picture: Image.Image, device: torch.device) -> Tensor:
+    """(1, 3, H, W), fp32, -1 to 1; it travels as bytes."""
+    array = torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.uint8))
+    return (moved(array, device).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1.0).contiguous()
+
+
+def posterior_of(pipe: Pipe, pixels: Tensor) -> Latents:
+    posterior = pipe.vae.encode(pixels.to(pipe.vae.device, pipe.vae.dtype)).latent_dist
     return Latents(posterior.mean.float(), posterior.std.float())
 
 
 def drawn(latents: Latents, generator: torch.Generator, pipe: Pipe) -> Tensor:
     """A sample, scaled for the UNet, fp32. Takes its noise from the CPU, so that any device draws the same."""
-    noise = torch.randn(latents.mean.shape, generator=generator).to(latents.mean.device)
+    noise = moved(torch.randn(latents.mean.shape, generator=generator), latents.mean.device)
     sample = latents.mean + latents.std * noise
     shift, spread = _statistics(pipe, sample)
     scaled: Tensor = (sample - shift) * float(pipe.vae.config.scaling_factor) / spread

@@ -2,25 +2,34 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from PIL import Image
 
-from actors.engine.port import EngineError, GpuSeconds, Held, Rendered, Row, Stopped, Weights
+from actors.engine.port import Ended, EngineError, GpuSeconds, Group, Held, Rendered, Row, Weights
 from actors.residency import Resident, leaving
 from schemas.report import CacheCounts, Failure
 
 STEPS = 4
-"""How often a pass asks whether it should stop."""
+"""How many passes a row goes through."""
 
 LORA_ROOM = 32
 """LoRAs that it pretends to keep in RAM."""
 
 
-class FakeEngine:
-    """*failures*: what rows with this prompt end in. *fault*: raised by `render` when a row has this prompt.
+@dataclass(slots=True)
+class _UnderWay:
+    row: Row
+    state: tuple[tuple[str, float], ...]  # of the LoRAs that it began with
+    taken: int = 0
 
-    *sleep* stands for the GPU; a test may pass one that waits for something else.
+
+class FakeEngine:
+    """*failures*: what rows with this prompt end in. *faults*: raised by the step that a row with this prompt takes.
+
+    *sleep* stands for the GPU, once a pass; a test may pass one that waits for something else. A row takes *seconds*.
     """
 
     def __init__(
@@ -36,6 +45,7 @@ class FakeEngine:
         self._batch, self._seconds, self._sleep = batch, seconds, sleep
         self._failures, self._refused, self._faults = failures or {}, refused or {}, faults or {}
         self._weights: Weights | None = None
+        self._rows: dict[Hashable, _UnderWay] = {}
         self._loras: dict[str, float] = {}
         self._counts = CacheCounts()
         self._uses = 0.0
@@ -46,11 +56,7 @@ class FakeEngine:
 
     @property
     def numerics(self) -> str:
-        return f"fake batch={self._batch}"
-
-    @property
-    def batch(self) -> int:
-        return self._batch
+        return _numerics(self._batch)
 
     @property
     def counts(self) -> CacheCounts:
@@ -59,12 +65,19 @@ class FakeEngine:
     def held(self) -> Held:
         return Held(self._weights.digest if self._weights else "", tuple(self._loras))
 
+    def capacity(self, group: Group) -> int:
+        return 1 if group.lone else self._batch
+
+    def stage(self, weights: Weights) -> None:
+        """It has nothing that could lie in RAM."""
+
     def load(self, weights: Weights) -> None:
         for digest in (weights.digest, *(lora.digest for lora in weights.loras)):
             if digest in self._refused:
                 raise self._refused[digest]
         if self._weights is None or self._weights.digest != weights.digest:
             self._loras.clear()
+            self._rows.clear()
             self._count("checkpoint_loads")
         else:
             self._count("checkpoint_hits")
@@ -77,23 +90,57 @@ class FakeEngine:
             del self._loras[digest]
         self._weights = weights
 
-    def render(self, rows: Sequence[Row], should_stop: Callable[[], bool]) -> Sequence[Rendered | Failure]:
-        for row in rows:
-            if row.prompt in self._faults:
-                raise self._faults[row.prompt]
-        for _ in range(STEPS):
-            if should_stop():
-                raise Stopped
-            self._sleep(self._seconds * len(rows) / STEPS)
-        return [self._failures.get(row.prompt) or self._drawn(row) for row in rows]
+    def begin(self, id: Hashable, row: Row) -> Ended | None:  # noqa: A002 - the port's name for it
+        if len(self._of(row.group)) >= self.capacity(row.group):
+            raise ValueError(f"{row.group} is full.")
+        self._rows[id] = _UnderWay(row, self._state)
+        return None
 
-    def _drawn(self, row: Row) -> Rendered:
-        """The source, tinted: the colour says which style and seed, the amount says the strength."""
-        state = self._weights.lora_state if self._weights else ()
-        text = repr((state, row.prompt, row.negative, row.seed, row.key.guidance, row.key.steps, row.key.sampler.value))
-        red, green, blue = hashlib.sha256(text.encode()).digest()[:3]
-        tint = Image.new("RGB", row.picture.size, (red, green, blue))
-        return Rendered(Image.blend(row.picture, tint, row.key.strength), GpuSeconds(denoise=self._seconds))
+    def step(self, group: Group) -> Sequence[Ended]:
+        under_way = self._of(group)
+        for each in under_way.values():
+            if each.row.prompt in self._faults:
+                raise self._faults[each.row.prompt]
+            if each.state != self._state:
+                raise ValueError("A row may not step under other weights than it began with.")
+        self._sleep(self._seconds * len(under_way) / STEPS)
+        for each in under_way.values():
+            each.taken += 1
+        through = {name: each for name, each in under_way.items() if each.taken == STEPS}
+        self.drop(through)
+        return [Ended(name, self._result(each)) for name, each in through.items()]
+
+    def drop(self, ids: Collection[Hashable]) -> None:
+        for name in ids:
+            self._rows.pop(name, None)
+
+    def _of(self, group: Group) -> dict[Hashable, _UnderWay]:
+        rows = ((name, each) for name, each in self._rows.items() if each.row.group == group)
+        return dict(islice(rows, self.capacity(group)))
+
+    @property
+    def _state(self) -> tuple[tuple[str, float], ...]:
+        return self._weights.lora_state if self._weights else ()
+
+    def _result(self, each: _UnderWay) -> Rendered | Failure:
+        row = each.row
+        failure = self._failures.get(row.prompt)
+        if failure is not None:
+            return failure
+        numerics, seconds = _numerics(self.capacity(row.group)), GpuSeconds(denoise=self._seconds)
+        return Rendered(lambda: drawn(row, each.state), numerics, seconds)
 
     def _count(self, name: str) -> None:
         self._counts = self._counts.model_copy(update={name: getattr(self._counts, name) + 1})
+
+
+def drawn(row: Row, state: tuple[tuple[str, float], ...]) -> Image.Image:
+    """The source, tinted: the colour says which style and seed, the amount says the strength."""
+    text = repr((state, row.prompt, row.negative, row.seed, row.guidance, row.steps, row.sampler.value))
+    red, green, blue = hashlib.sha256(text.encode()).digest()[:3]
+    tint = Image.new("RGB", row.picture.size, (red, green, blue))
+    return Image.blend(row.picture, tint, row.strength)
+
+
+def _numerics(batch: int) -> str:
+    return f"fake batch={batch}"

@@ -1,10 +1,7 @@
 """Names of LoRA tensors trained on the original SDXL UNet, translated into diffusers' names."""
 
 import re
-from collections.abc import Mapping
 from typing import Final
-
-from torch import Tensor
 
 _BLOCK: Final = re.compile(r"^lora_unet_(input_blocks|middle_block|output_blocks)_(\d+)_(?:(\d+)_)?(.+)$")
 _INNER: Final = ("resnets", "attentions", "upsamplers")
@@ -24,12 +21,8 @@ _RESNET: Final = {
 }
 
 
-def diffusers_names(tensors: Mapping[str, Tensor], layers_per_block: int) -> dict[str, Tensor]:
+def diffusers_name(key: str, layers_per_block: int) -> str:
     """Keys of other layouts are returned as they are."""
-    return {_renamed(key, layers_per_block): tensor for key, tensor in tensors.items()}
-
-
-def _renamed(key: str, layers_per_block: int) -> str:
     if not key.startswith("lora_unet_"):
         return key
     target, dot, end = key.partition(".")

@@ -13,15 +13,9 @@ def opened(settings: RendererSettings) -> Engine:
     """Takes seconds for the real engine, and must be called in the thread that will render."""
     if settings.engine == "fake":
         return FakeEngine(batch=settings.batch, seconds=settings.fake_seconds)
-    from actors.engine.denoise import DiffusersEngine
+    from actors.engine.denoise import SdxlEngine
 
-    return DiffusersEngine(
-        batch=settings.batch,
-        device=settings.device,
-        threads=settings.threads,
-        ram_bytes=settings.ram_bytes,
-        tokenizer=settings.tokenizer,
-    )
+    return SdxlEngine(settings)
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from farm.api import views
 from farm.api.context import Ctx, IdempotencyKey, Team
@@ -13,11 +13,13 @@ from farm.core.records import CampaignCounts, CampaignRow, SpentRow
 from farm.usecases.amend_campaign import amend_campaign
 from farm.usecases.approve_campaign import approve_campaign
 from farm.usecases.explain_campaign import explain_campaign
+from farm.usecases.find_duplicates import MAX_DISTANCE, count_checks, find_duplicates
 from farm.usecases.move_campaign import cancel_campaign, pause_campaign, resume_campaign
 from farm.usecases.reorder_queue import reorder_queue
 from farm.usecases.retry_failed import retry_failed
 from farm.usecases.submit_campaign import Submitted, submit_campaign
 from schemas.campaign import Campaign, CampaignAmend, CampaignDetail, CampaignMove, CampaignSpec
+from schemas.findings import CheckCounts, Duplicates
 from schemas.page import Page
 from schemas.why import Why
 
@@ -41,7 +43,7 @@ def submit(
     gives the same campaign again (200, `Idempotent-Replayed: true`).
     """
     submitted = submit_campaign(ctx.store, ctx.clock, team, spec, ctx.terms, idempotency_key=key)
-    return _answer(ctx, team, response, submitted)
+    return answer(ctx, team, response, submitted)
 
 
 @router.get("")
@@ -109,10 +111,28 @@ def cancel(ctx: Ctx, team: Team, campaign: str) -> Campaign:
 def retry(response: Response, ctx: Ctx, team: Team, key: IdempotencyKey, campaign: str) -> Campaign:
     """A child campaign with the same spec: it takes over what succeeded and renders what failed again."""
     submitted = retry_failed(ctx.store, ctx.clock, team, _id(campaign), ctx.terms, idempotency_key=key)
-    return _answer(ctx, team, response, submitted)
+    return answer(ctx, team, response, submitted)
 
 
-def _answer(ctx: Ctx, team: TeamId, response: Response, submitted: Submitted) -> Campaign:
+@router.get("/{campaign}/duplicates")
+def duplicates(
+    ctx: Ctx,
+    team: Team,
+    campaign: str,
+    distance: Annotated[int, Query(ge=0, le=MAX_DISTANCE, description="Of 64 bits of their perceptual hash.")] = 6,
+) -> Duplicates:
+    """Finished renders that look alike: of one source, and near the first of their group."""
+    return find_duplicates(ctx.store, team, _id(campaign), distance)
+
+
+@router.get("/{campaign}/checks")
+def checks(ctx: Ctx, team: Team, campaign: str) -> CheckCounts:
+    """How many finished renders missed the checks of their styles, which ones, and how many were tried again."""
+    return count_checks(ctx.store, team, _id(campaign))
+
+
+def answer(ctx: Ctx, team: TeamId, response: Response, submitted: Submitted) -> Campaign:
+    """Of every route that makes a campaign."""
     shown = _show(ctx, team, submitted.campaign)
     response.headers["Location"] = f"/v1/campaigns/{shown.id}"
     if submitted.replayed:

@@ -26,3 +26,9 @@ CHILD = CAMPAIGN | {"name": "Autumn coffee, second look", "parent": "cmp_06yd2k7
 AMEND = {"priority": 80, "deadline": "2026-12-01T09:00:00+01:00", "budget": {"money": 40.0}}
 
 MOVES = [{"to": "front"}, {"to": "back"}, {"before": "cmp_06yd2k7h00004"}]
+
+REFINE = [
+    {"strength": 0.3, "prompt": "softer light"},
+    {"start": "source", "style": "cinematic@3", "seed": 7, "variants": 4},
+    {"strength": 0.6, "mask": {"picture": "src_" + "0" * 64, "feather": 12}},
+]

@@ -2,19 +2,25 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from anyio import to_thread
+from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import RedirectResponse
 
 from farm.api import views
-from farm.api.context import Ctx, Team
+from farm.api.campaigns import answer
+from farm.api.context import Ctx, IdempotencyKey, Team
+from farm.api.examples import REFINE
 from farm.api.pages import After, Limit, whole
 from farm.core.cells import CellFilter
 from farm.core.errors import NotFound
 from farm.core.ids import CampaignId, TeamId, read, read_render
 from farm.core.records import OutcomeRow
 from farm.usecases.list_renders import list_renders, show_one
-from schemas.campaign import PictureLinks, Render, RenderState
+from farm.usecases.refine_render import refine_render
+from farm.usecases.submit_campaign import Submitted
+from schemas.campaign import Campaign, PictureLinks, Render, RenderState
 from schemas.page import Page
+from schemas.refine import Refine
 from schemas.renderer import RendererView
 
 router = APIRouter(prefix="/v1", tags=["renders"])
@@ -50,7 +56,7 @@ def render(ctx: Ctx, team: Team, render: str) -> Render:
 
 @router.get("/renders/{render}/links")
 def links(ctx: Ctx, team: Team, render: str) -> PictureLinks:
-    """Presigned links to picture, thumbnail and provenance, good for ten minutes."""
+    """Presigned links to picture, thumbnail, provenance and renditions, good for ten minutes."""
     found = _one(ctx, team, render).links
     if found is None:
         raise NotFound(f"Render {render} has no picture.", code="no_picture")
@@ -62,6 +68,29 @@ def picture(ctx: Ctx, team: Team, render: str, part: Literal["picture", "thumbna
     """Leads on to the file itself."""
     found = links(ctx, team, render)
     return {"picture": found.picture, "thumbnail": found.thumbnail, "provenance": found.provenance}[part]
+
+
+@router.post("/renders/{render}/refine", status_code=201)
+async def refine(
+    response: Response,
+    ctx: Ctx,
+    team: Team,
+    key: IdempotencyKey,
+    render: str,
+    changes: Annotated[Refine, Body(examples=REFINE)],
+) -> Campaign:
+    """A new campaign that renders this once more, with changes: from its picture, or with `start` from its source.
+
+    What is left out stays as it was: style and version, prompt, strength, size, seed. It goes in the interactive lane.
+    """
+
+    def work() -> Submitted:
+        return refine_render(
+            ctx.store, ctx.depot, ctx.clock, team, read_render(render), changes, ctx.terms, idempotency_key=key
+        )
+
+    submitted = await to_thread.run_sync(work, limiter=ctx.heavy)  # the picture is read, and looked at as any upload
+    return await to_thread.run_sync(answer, ctx, team, response, submitted)
 
 
 @router.get("/renderers", tags=["renderers"])

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from farm.core.ids import show, show_source
-from farm.core.keys import provenance_key, thumbnail_key
+from farm.core.keys import provenance_key, rendition_key, thumbnail_key
 from farm.core.records import (
     CampaignCounts,
     CampaignRow,
@@ -178,4 +178,8 @@ def links(depot: Depot, row: OutcomeRow) -> PictureLinks | None:
         picture=depot.link_get(row.key, LINK_TTL),
         thumbnail=depot.link_get(thumbnail_key(row.key), LINK_TTL),
         provenance=depot.link_get(provenance_key(row.key), LINK_TTL),
+        renditions={
+            made.name: depot.link_get(rendition_key(row.key, made.name, made.format), LINK_TTL)
+            for made in row.renditions
+        },
     )

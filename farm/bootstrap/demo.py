@@ -3,7 +3,6 @@
 import importlib.resources
 from pathlib import Path
 
-from farm.core.errors import BadRequest
 from farm.sdk import Client
 from schemas.campaign import Block, CampaignSpec, SourceEntry
 
@@ -35,10 +34,4 @@ def demo_campaign(client: Client) -> CampaignSpec:
 
 
 def _photos() -> Path:
-    try:
-        return Path(str(importlib.resources.files("skimage"))) / "data"
-    except ModuleNotFoundError as error:
-        raise BadRequest(
-            "The demo's photos come with scikit-image, which is not installed: pip install 'halftone[demo]'.",
-            code="demo_not_installed",
-        ) from error
+    return Path(str(importlib.resources.files("skimage"))) / "data"

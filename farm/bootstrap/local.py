@@ -155,14 +155,24 @@ def _listens(port: int) -> bool:
 
 
 def _engine_env(renderers: int) -> dict[str, str]:
-    """On CPUs the renderers share the cores; leases are short, since one machine hears itself at once."""
-    threads = max(1, (os.cpu_count() or 1) // renderers)
+    """Leases are short, since one machine hears itself at once."""
     return {
-        "FARM_ENGINE_THREADS": "0" if _gpus() else str(threads),
+        **({} if _gpus() else _cpu_env(renderers, os.cpu_count() or 1)),
         "FARM_LEASE_TTL": "PT15S",
         "FARM_LEADER_TTL": "PT6S",
         "FARM_FLEET_DRAIN_TIME": "PT0S",  # the machine is there anyway: every renderer that a shard waits for
         "FARM_FLEET_IDLE_TIME": "PT30M",
+    }
+
+
+def _cpu_env(renderers: int, cores: int) -> dict[str, str]:
+    """The renderers share the cores, and what stands for GPU memory is RAM. A process that encodes pictures is of use
+    only where a core is left for it."""
+    return {
+        "FARM_ENGINE_THREADS": str(max(1, cores // renderers)),
+        "FARM_ENGINE_ENCODERS": str(int(cores >= 4 * renderers)),
+        "FARM_ENGINE_RAM_BYTES": str(2**30),
+        "FARM_ENGINE_GPU_BYTES": str(2**30),
     }
 
 

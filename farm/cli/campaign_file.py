@@ -5,11 +5,11 @@
     styles: [anime, cinematic]
     strengths: [0.35, 0.7]
 
-Sources are paths, folders, globs (relative to the file) or ids. One value may stand where a list is meant, and with a
-single block its keys may stand at the top. ``budget: 25``, ``proof: true`` and ``deadline: in 3h`` are short for more.
+Sources are paths, folders, globs (relative to the file) or ids, and so is what goes with them (`farm.cli.companions`).
+One value may stand where a list is meant, and with a single block its keys may stand at the top. ``budget: 25``,
+``proof: true`` and ``deadline: in 3h`` are short for more.
 """
 
-import glob
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,34 +18,35 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from farm.cli import companions
+from farm.cli.companions import FOLDERS, found, from_folders, paths_in, with_ids
 from farm.cli.exits import USAGE, Stop
 from farm.cli.faults import sentences
 from farm.cli.wishes import spelled_out
 from schemas.campaign import Block, CampaignSpec
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _LISTS = ("sources", "styles", "sizes", "prompts", "strengths")
 _STAND_IN = "src_" + "0" * 64  # while the rest of the file is checked, before anything is uploaded
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignFile:
-    """The spec as it stands in the file, with `Path` objects where sources are still on this machine."""
+    """The spec as it stands in the file, with `Path` objects where pictures are still on this machine."""
 
     draft: dict[str, Any]
     inline: bool  # its only block has no `blocks` around it
 
     def pictures(self) -> list[Path]:
         """Every file that the campaign wants, once, in order."""
-        found = (entry.get("source") for block in self.draft["blocks"] for entry in block["sources"])
-        return list(dict.fromkeys(source for source in found if isinstance(source, Path)))
+        return list(dict.fromkeys(path for block in self.draft["blocks"] for path in paths_in(block["sources"])))
 
     def styles(self) -> list[str]:
         """Every style that the campaign wants, once, in order: ``anime`` or ``anime@3``."""
         return list(dict.fromkeys(style for block in self.draft["blocks"] for style in block["styles"]))
 
     def spec(self, ids: Mapping[Path, str]) -> CampaignSpec:
-        """With *ids* put in; a picture without one is left out, and a block without any source too."""
+        """With *ids* put in. A source that lacks its own, or that of a picture that goes with it, is left out, and a
+        block without any source too."""
         return self._validated([block for block in self._blocks(ids) if block["sources"]])
 
     def check(self) -> None:
@@ -78,7 +79,7 @@ def read_file(path: Path, wishes: Mapping[str, Any] | None = None) -> CampaignFi
 
 def from_value(value: dict[str, Any], base: Path, *, default_name: str) -> CampaignFile:
     """*value* as YAML gave it. Raises `Stop`."""
-    value = spelled_out(_filled(value, {*CampaignSpec.model_fields, *Block.model_fields}))
+    value = spelled_out(_filled(value, {*CampaignSpec.model_fields, *Block.model_fields, *FOLDERS}))
     inline = "blocks" not in value
     value = {"name": default_name, **_with_blocks(value)}
     blocks = value["blocks"]
@@ -97,15 +98,16 @@ def _filled(value: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
 def _with_blocks(value: dict[str, Any]) -> dict[str, Any]:
     if "blocks" in value:
         return value
-    inner = {key: value[key] for key in Block.model_fields if key in value}
+    inner = {key: value[key] for key in (*Block.model_fields, *FOLDERS) if key in value}
     return {**{key: value[key] for key in value if key not in inner}, "blocks": [inner]}
 
 
 def _block(block: dict[str, Any], base: Path) -> dict[str, Any]:
-    block = _filled(block, Block.model_fields)
+    block = _filled(block, {*Block.model_fields, *FOLDERS})
     lists = {key: _as_list(block[key]) for key in _LISTS if key in block}
     sources = [entry for given in lists.get("sources", []) for entry in _entries(given, base)]
-    return {**block, **lists, "sources": sources}
+    kept = {key: value for key, value in block.items() if key not in FOLDERS}
+    return {**kept, **lists, "sources": from_folders(sources, block, base)}
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -115,37 +117,20 @@ def _as_list(value: Any) -> list[Any]:
 def _entries(given: Any, base: Path) -> Iterator[dict[str, Any]]:
     """One line of `sources`, as entries; what cannot be understood goes on to the validation, which says so."""
     if isinstance(given, str):
-        yield from ({"source": found} for found in _found(given, base))
+        yield from ({"source": source} for source in found(given, base))
     elif isinstance(given, dict) and isinstance(given.get("source"), str):
-        yield from ({**given, "source": found} for found in _found(given["source"], base))
+        entry = companions.spelled_out(given, base)
+        yield from ({**entry, "source": source} for source in found(given["source"], base))
     else:
         yield given if isinstance(given, dict) else {"source": given}
 
 
-def _found(name: str, base: Path) -> list[str | Path]:
-    if name.startswith("src_"):
-        return [name]
-    path = base / Path(name).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        paths = [child for child in path.iterdir() if child.is_file() and child.suffix.lower() in PICTURES]
-    else:
-        found = glob.glob(str(path), recursive=True)  # noqa: PTH207  (Path.glob refuses absolute patterns)
-        paths = [Path(match) for match in found if Path(match).is_file()]
-    if not paths:
-        raise Stop(f"There are no pictures at {path}.", USAGE)
-    return sorted(paths)
-
-
 def _with_ids(entries: list[dict[str, Any]], ids: Mapping[Path, str]) -> Iterator[dict[str, Any]]:
     for entry in entries:
-        source = entry.get("source")
-        if isinstance(source, Path):
-            if source in ids:
-                yield {**entry, "source": ids[source]}
-        else:
-            yield entry
+        try:
+            yield with_ids(entry, ids)
+        except KeyError:
+            continue
 
 
 def _one_line(fault: Exception) -> str:

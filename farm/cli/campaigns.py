@@ -10,12 +10,13 @@ from farm.cli import steering
 from farm.cli.connect import client
 from farm.cli.contact_sheet import make_sheet
 from farm.cli.exits import FAILED, USAGE, Stop, spec_sent
-from farm.cli.output import Json, err, say, show_json, show_list, show_one
+from farm.cli.output import Json, err, say, show_json, show_list, show_one, show_table
 from farm.cli.quoting import quote_facts
-from farm.cli.showing import COLUMNS, Id, cells, facts, say_proof
+from farm.cli.showing import COLUMNS, Id, cells, check_facts, facts, say_proof
 from farm.cli.submitting import check_styles, draft_of, quote_and_send, upload_for
 from farm.cli.watching import Timeout, Watch, watch_and_show
 from farm.cli.wishes import Budget, Deadline, Gpu, OffPeak, Priority, Proof, ProofRenders, wishes
+from farm.core.words import many
 from farm.sdk import Client
 from farm.sdk.download import NAME, check_template
 from schemas.campaign import RenderState
@@ -127,7 +128,8 @@ def show(ctx: typer.Context, campaign: Id, as_json: Json = False) -> None:
     """One campaign: its counts, what it has cost beside what was quoted, and the first renders that failed."""
     farm = client(ctx)
     found = farm.campaign(campaign)
-    show_one(found, facts(found), as_json=as_json)
+    checks = [] if as_json else check_facts(farm.checks(campaign))
+    show_one(found, [*facts(found), *checks], as_json=as_json)
     if not as_json:
         say_proof(found)
         if found.counts.failed:
@@ -173,7 +175,7 @@ def download(
     ] = NAME,
     as_json: Json = False,
 ) -> None:
-    """Every picture into a folder; what is there already is not fetched again.
+    """Every picture into a folder, renditions into folders in it; what is there already is not fetched again.
 
     Example:
 
@@ -195,6 +197,29 @@ def download(
         say(f"{render}: {why}")
     if done.failed:
         raise Stop(f"{len(done.failed)} pictures could not be had. Run it again: it goes on where it stopped.", FAILED)
+
+
+@app.command()
+def duplicates(
+    ctx: typer.Context,
+    campaign: Id,
+    distance: Annotated[int, typer.Option(min=0, max=10, help="Of 64 bits in which two may differ; 0 is equal.")] = 6,
+    as_json: Json = False,
+) -> None:
+    """Finished renders that look alike, by source: a line for each, with the group, and the distance to its first."""
+    found = client(ctx).duplicates(campaign, distance=distance)
+    if as_json:
+        show_json(found.model_dump(mode="json"))
+        return
+    rows = [
+        (number, group.source_name, one.render, one.style, f"{one.strength:g}", one.variant, one.distance)
+        for number, group in enumerate(found.groups, 1)
+        for one in group.renders
+    ]
+    show_table(("group", "source", "render", "style", "strength", "variant", "distance"), rows)
+    say(f"{len(rows)} of {many(found.compared, 'render')} look alike, in {many(len(found.groups), 'group')}.")
+    if found.unmeasured:
+        say(f"{many(found.unmeasured, 'render')} could not be compared: nothing was measured of them.")
 
 
 @app.command()

@@ -19,6 +19,7 @@ from schemas.event import Event
 from schemas.order import ShardOrder
 from schemas.problem import Problem
 from schemas.quote import Quote
+from schemas.refine import Refine
 from schemas.report import RenderReport
 from schemas.style import Style, StyleSpec
 from schemas.team import Team
@@ -44,6 +45,7 @@ CONTRACTS: dict[str, type[BaseModel]] = {
         CampaignSpec,
         CampaignAmend,
         CampaignMove,
+        Refine,
         Quote,
         Why,
         Team,

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
-from pydantic import ValidationError
 
 from farm.cli.connect import client
 from farm.cli.exits import USAGE, Stop, spec_sent
-from farm.cli.faults import sentences
 from farm.cli.output import Json, day, show_list, show_one, size
+from farm.cli.style_file import style_in
 from farm.cli.uploading import upload_all
 from schemas.checkpoint import Checkpoint, Lora
 from schemas.renderer import RendererView
 from schemas.source import Source
-from schemas.style import Style, StyleSpec
+from schemas.style import Style
 
 source = typer.Typer(help="Pictures to render from.", no_args_is_help=True)
 checkpoint = typer.Typer(help="SDXL checkpoints.", no_args_is_help=True)
@@ -124,18 +122,15 @@ def add_style(
 ) -> None:
     """Save a style from a YAML file; under a name that is taken it becomes the next version.
 
+    Reference pictures may be paths, relative to the file: they are uploaded.
+
     Example:
 
         printf 'name: noir\\nprompt: "{prompt}, film noir"\\nstrength: 0.6\\n' > noir.yaml && farm style add noir.yaml
     """
-    try:
-        spec = StyleSpec.model_validate(yaml.safe_load(file.read_text(encoding="utf-8-sig")))
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise Stop(f"{file} is no YAML: {' '.join(str(fault).split())}", USAGE) from fault
-    except ValidationError as fault:
-        raise Stop("\n".join([f"{file} is no style:", *sentences(fault, StyleSpec)]), USAGE) from fault
+    spec = style_in(file, farm := client(ctx))
     with spec_sent():
-        saved = client(ctx).save_style(spec)
+        saved = farm.save_style(spec)
     show_list([saved], STYLE, _style, as_json=as_json)
 
 

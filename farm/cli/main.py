@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from farm.cli import audit, campaigns, farm_verbs, library, operating
+from farm.cli import audit, campaigns, farm_verbs, library, operating, refining
 from farm.cli.connect import Connection, data_folder
 from farm.cli.exits import FarmGroup
 
@@ -49,6 +49,8 @@ app.command()(farm_verbs.status)
 app.command()(farm_verbs.doctor)
 app.command()(farm_verbs.demo)
 app.add_typer(campaigns.app, name="campaign")
+app.command()(refining.refine)
+app.command()(refining.preview)
 app.add_typer(library.source, name="source")
 app.add_typer(library.style, name="style")
 app.add_typer(library.lora, name="lora")

@@ -11,6 +11,7 @@ from farm.cli.output import day, say, show_json, show_list
 from farm.cli.quoting import spent_facts
 from farm.cli.words import clock
 from schemas.campaign import Campaign, CampaignDetail, CampaignState, PausedBy
+from schemas.findings import CheckCounts
 
 COLUMNS = ("id", "name", "state", "renders", "succeeded", "failed", "reused", "submitted")
 
@@ -62,6 +63,15 @@ def facts(found: CampaignDetail) -> list[tuple[str, object]]:
     pairs += spent_facts(found)
     pairs += [("warning", sentence) for sentence in warnings_in_full(found)]
     return pairs if found.parent is None else [*pairs, ("parent", found.parent)]
+
+
+def check_facts(counts: CheckCounts) -> list[tuple[str, object]]:
+    """Nothing when the styles have no checks, or nothing was rendered yet."""
+    if not counts.checked:
+        return []
+    which = ", ".join(f"{name} {missed:,}" for name, missed in counts.by_check.items())
+    missed = f"{counts.missed:,} of {counts.checked:,}" + (f" ({which})" if which else "")
+    return [("missed checks", missed), ("tried again", f"{counts.rerolled:,} ({counts.tries:,} tries in all)")]
 
 
 def state_of(found: Campaign) -> str:

@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from farm.cli.campaign_file import PICTURES, CampaignFile, from_value, read_file
+from farm.cli.campaign_file import CampaignFile, from_value, read_file
+from farm.cli.companions import PICTURES
 from farm.cli.exits import FAILED, USAGE, Stop, spec_sent
 from farm.cli.output import say
 from farm.cli.quoting import quote_line

@@ -7,7 +7,7 @@ import typer
 
 from farm.cli.exits import FAILED, SOME_FAILED, Stop
 from farm.cli.output import err, show_one
-from farm.cli.showing import facts, say_proof
+from farm.cli.showing import check_facts, facts, say_proof
 from farm.cli.watch import watch as watch_campaign
 from farm.sdk import Client
 from schemas.campaign import CampaignState
@@ -22,7 +22,8 @@ def watch_and_show(farm: Client, campaign: str, timeout: float | None, *, as_jso
     """Raises `Stop` when renders failed or it was cancelled."""
     limit = None if timeout is None else timedelta(seconds=timeout)
     found = watch_campaign(farm, campaign, err, timeout=limit)
-    show_one(found, facts(found), as_json=as_json)
+    checks = [] if as_json else check_facts(farm.checks(campaign))
+    show_one(found, [*facts(found), *checks], as_json=as_json)
     if found.state is CampaignState.AWAITING_APPROVAL:
         say_proof(found)
         return

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from farm.core.campaign import ENDED
 from farm.core.ids import CampaignId, Ordinal, show, show_render
+from farm.core.keys import rendition_key
 from farm.core.records import Ledger, PictureFile, TriesRow
 from farm.core.shard import Ranges, size_of
 from schemas.campaign import CampaignState
@@ -23,7 +24,7 @@ class Promise(StrEnum):
 PROMISES: Mapping[Promise, str] = {
     Promise.P1: "a render has one outcome, and it never changes",
     Promise.P2: "no accepted render is lost",
-    Promise.P3: "succeeded means that the object exists and its sha256 matches",
+    Promise.P3: "succeeded means that picture and renditions exist and their sha256 match",
     Promise.P4: "no object without a picture after the grace time",
     Promise.P5: "work is repeated only for lost leases and counted retries",
 }
@@ -181,16 +182,24 @@ def audit_tries(row: TriesRow) -> Iterator[Finding]:
         )
 
 
-def picture_findings(picture: PictureFile, found_bytes: int | None, sha256: str) -> Iterator[Finding]:
-    """P3. *found_bytes* is None when there is no such object."""
+def files_of(picture: PictureFile) -> Iterator[tuple[str, str, int, str]]:
+    """What it is, its key, its bytes and its sha256: of the picture, and of each rendition."""
+    yield "picture", picture.key, picture.bytes, picture.sha256
+    for made in picture.renditions:
+        yield "rendition", rendition_key(picture.key, made.name, made.format), made.bytes, made.sha256
+
+
+def file_findings(
+    what: str, key: str, size: int, sha256: str, *, found_bytes: int | None, found: str
+) -> Iterator[Finding]:
+    """P3 of one of `files_of`. *found_bytes* is None when there is no such object, *found* is its sha256."""
     if found_bytes is None:
-        yield Finding(Promise.P3, "picture_missing", picture.key, "the object is not in the depot")
-    elif found_bytes != picture.bytes:
-        detail = f"it has {found_bytes} bytes, not {picture.bytes}"
-        yield Finding(Promise.P3, "picture_size", picture.key, detail)
-    elif sha256 != picture.sha256:
-        detail = f"its sha256 is {sha256[:12]}..., not {picture.sha256[:12]}..."
-        yield Finding(Promise.P3, "picture_differs", picture.key, detail)
+        yield Finding(Promise.P3, f"{what}_missing", key, "the object is not in the depot")
+    elif found_bytes != size:
+        yield Finding(Promise.P3, f"{what}_size", key, f"it has {found_bytes} bytes, not {size}")
+    elif found != sha256:
+        detail = f"its sha256 is {found[:12]}..., not {sha256[:12]}..."
+        yield Finding(Promise.P3, f"{what}_differs", key, detail)
 
 
 def rendered_twice(campaign: CampaignId, ordinal: Ordinal, key: str) -> Finding:

@@ -3,8 +3,9 @@
 from farm.core.fingerprint import seed_of
 from farm.core.matrix import Cell, cell_at
 from farm.core.template import fill
-from schemas.campaign import CampaignState, ResolvedCampaign
-from schemas.recipe import Recipe
+from schemas.campaign import CampaignState, ResolvedCampaign, ResolvedSource
+from schemas.recipe import Control, Recipe
+from schemas.style import ControlKind, ResolvedStyle
 
 S = CampaignState
 
@@ -52,6 +53,7 @@ def recipe_of(campaign: ResolvedCampaign, cell: Cell) -> Recipe:
     strength, size = block.strengths[cell.strength], block.sizes[cell.size]
     prompt = block.prompts[cell.prompt] if source.prompt is None else source.prompt
     values = {**source.variables, "prompt": fill(prompt, source.variables)}
+    references = _references(style, source)
     return Recipe(
         source=source.sha256,
         checkpoint=style.checkpoint,
@@ -67,4 +69,27 @@ def recipe_of(campaign: ResolvedCampaign, cell: Cell) -> Recipe:
         background=style.background,
         seed=seed_of(campaign.seed, source.sha256, cell.variant),
         output=campaign.output,
+        strength_mode=style.strength_mode,
+        prepare=style.prepare,
+        mask=source.mask,
+        control=None if style.control is None else _control(style, source),
+        references=references,
+        reference_scale=style.reference.scale if style.reference is not None and references else 0.0,
+        blend=source.blend,
+        checks=style.checks,
     )
+
+
+def _references(style: ResolvedStyle, source: ResolvedSource) -> tuple[str, ...]:
+    """A source's own take the place of those of the style."""
+    if style.reference is None:
+        return ()
+    return source.references or style.reference.pictures
+
+
+def _control(style: ResolvedStyle, source: ResolvedSource) -> Control | None:
+    wanted = style.control
+    if wanted is None:
+        return None
+    picture = None if wanted.kind is ControlKind.CANNY else source.control  # edges are found in the source itself
+    return Control(kind=wanted.kind, picture=picture, scale=wanted.scale, start=wanted.start, end=wanted.end)

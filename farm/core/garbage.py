@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from farm.core.errors import BadRequest
 from farm.core.ids import CampaignId, Ordinal
-from farm.core.keys import provenance_key, thumbnail_key
-from schemas.recipe import PictureFormat
+from farm.core.keys import provenance_key, rendition_key, thumbnail_key
+from schemas.picture import PictureFormat
+from schemas.report import PublishedRendition
 
 OUTPUTS = "outputs/"
 """Below it lie the pictures, each in the folder of its attempt with what belongs to it. Sources and weights lie
@@ -33,9 +34,10 @@ def pictures_beside(key: str) -> tuple[str, ...]:
     return key, *[folder + name for name in _PICTURES]
 
 
-def folder_of(picture_key: str) -> tuple[str, ...]:
+def folder_of(picture_key: str, renditions: Iterable[PublishedRendition] = ()) -> tuple[str, ...]:
     """A picture and what lies beside it."""
-    return picture_key, thumbnail_key(picture_key), provenance_key(picture_key)
+    made = (rendition_key(picture_key, rendition.name, rendition.format) for rendition in renditions)
+    return picture_key, thumbnail_key(picture_key), provenance_key(picture_key), *made
 
 
 def in_use(keys: Iterable[str], pictures: Collection[str]) -> set[str]:

@@ -27,5 +27,9 @@ def thumbnail_key(picture_key: str) -> str:
     return f"{picture_key.rpartition('/')[0]}/thumbnail.webp"
 
 
+def rendition_key(picture_key: str, name: str, file_format: str) -> str:
+    return f"{picture_key.rpartition('/')[0]}/rendition-{name}.{file_format}"
+
+
 def provenance_key(picture_key: str) -> str:
     return f"{picture_key.rpartition('/')[0]}/provenance.json"

@@ -8,6 +8,7 @@ from schemas.campaign import Budget, CampaignSpec, CampaignState, PausedBy, Reso
 from schemas.checkpoint import CheckpointFile
 from schemas.order import Lane
 from schemas.quote import Quote
+from schemas.report import Measured, PublishedRendition
 from schemas.style import StyleSpec
 
 
@@ -251,6 +252,9 @@ class OutcomeRow:
     code: str | None
     detail: str | None
     finished_at: datetime
+    numerics: str | None = None  # None: it was taken over from an earlier campaign
+    renditions: tuple[PublishedRendition, ...] = ()
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,9 +375,10 @@ class TriesRow:
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture as it should lie in the depot, for the audit."""
+    """A picture as it should lie in the depot with its renditions, for the audit."""
 
     id: int
     key: str
     sha256: str
     bytes: int
+    renditions: tuple[PublishedRendition, ...] = ()

@@ -101,7 +101,7 @@ class Settled:
 class Refusal:
     """The report came under an old fence. What it published is nobody's."""
 
-    keys: tuple[str, ...]
+    pictures: tuple[Published, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -130,7 +130,7 @@ def settle(
     renderer's GPU. Whoever used it pays, whether a picture came of it or not.
     """
     if shard is None or not accepts(fence=fence, current=shard.fence, state=shard.state):
-        return Refusal(tuple(row.picture.key for row in rows if row.picture is not None))
+        return Refusal(tuple(row.picture for row in rows if row.picture is not None))
     outcomes: list[NewOutcome] = []
     again: dict[_Again, list[int]] = {}
     failed: list[FailedTry] = []
@@ -220,7 +220,7 @@ def _outcome(
         picture=row.picture if succeeded else None,
         failure=None if succeeded else row.failure or _UNEXPLAINED,
         renderer=renderer,
-        numerics=numerics,
+        numerics=row.numerics or numerics,
         money=money,
     )
 

@@ -14,8 +14,14 @@ from schemas.recipe import Recipe
 MAX_SHARDS = 4_000
 """Above it shards grow instead: submitting stays one short statement, however large the campaign."""
 
-MAX_RENDERS = 500
-"""Of one shard. An order of so many is written in a tenth of a second."""
+MAX_LINKS = 1_500
+"""In an order, for what its renders leave behind. So many are signed in a tenth of a second."""
+
+LINKS = 3
+"""Of a render: picture, thumbnail, provenance. Each rendition has one more."""
+
+MAX_RENDERS = MAX_LINKS // LINKS
+"""Of one shard."""
 
 MAX_SECONDS = 900.0
 """Of one shard, however large its campaign: the links in an order must outlive two of them."""
@@ -56,6 +62,7 @@ def cut(
     """
     shards: list[NewShard] = []
     at_least = -(-count(campaign) // MAX_SHARDS)
+    longest = MAX_LINKS // (LINKS + len(campaign.output.renditions))
     first = sorted(set(proof))
     for run in runs(campaign):
         mine = first[bisect_left(first, run.lo) : bisect_left(first, run.hi)]
@@ -64,17 +71,17 @@ def cut(
         seconds = seconds_of(recipe)
         step = seconds / max(recipe.unet_steps, 1)
         engine_key = engine_digest(recipe.engine_key)
-        small = _pieces(ranges_of(mine), _width(seconds, min(target_seconds, PROOF_SECONDS), 1))
-        large = _pieces(rest, _width(seconds, target_seconds, at_least))
+        small = _pieces(ranges_of(mine), _width(seconds, min(target_seconds, PROOF_SECONDS), 1, longest))
+        large = _pieces(rest, _width(seconds, target_seconds, at_least, longest))
         shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, "ready", step) for todo in small]
         state = "held" if first else "ready"
         shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, state, step) for todo in large]
     return shards
 
 
-def _width(seconds: float, target_seconds: float, at_least: int) -> int:
+def _width(seconds: float, target_seconds: float, at_least: int, most: int) -> int:
     """How many renders of *seconds* each make a shard."""
-    longest = max(1, min(MAX_RENDERS, int(MAX_SECONDS / max(seconds, 1e-6))))
+    longest = max(1, min(most, int(MAX_SECONDS / max(seconds, 1e-6))))
     return max(1, min(longest, max(at_least, round(target_seconds / max(seconds, 1e-6)))))
 
 

@@ -9,7 +9,7 @@ from farm.core.plan import Held
 from farm.loops.looking import Looked
 from farm.telemetry import SchedulerMetrics
 from farm.usecases.settle_reports import Tally
-from schemas.report import CacheCounts, Seconds
+from schemas.report import CacheCounts, GpuTime, Seconds
 
 
 def count_settled(metrics: SchedulerMetrics, tally: Tally) -> None:
@@ -23,18 +23,29 @@ def count_settled(metrics: SchedulerMetrics, tally: Tally) -> None:
         metrics.failures.labels(failure.code).inc()
     for kind in tally.retried:
         metrics.retries.labels(kind).inc()
+    metrics.rerolls.inc(tally.rerolls)
+    for check, renders in tally.missed.items():
+        metrics.checks_missed.labels(check).inc(renders)
     metrics.gpu_seconds.inc(tally.gpu_seconds)
     metrics.money.inc(tally.money)
 
 
 def count_cache(metrics: SchedulerMetrics, grown: CacheCounts, loading: Mapping[str, float]) -> None:
-    """*loading*: seconds that a load takes there, by kind: what a hit has saved."""
-    for kind in ("checkpoint", "lora"):
+    """*loading*: seconds that a load of weights takes there, by kind: what a hit has saved."""
+    for kind in ("checkpoint", "lora", "source", "prompt"):
         hits = getattr(grown, f"{kind}_hits")
         metrics.cache_hits.labels(kind).inc(hits)
-        metrics.warm_seconds.labels(kind).inc(hits * loading[kind])
+        if kind in loading:
+            metrics.warm_seconds.labels(kind).inc(hits * loading[kind])
         metrics.cache_loads.labels(kind).inc(getattr(grown, f"{kind}_loads"))
         metrics.cache_load_seconds.labels(kind).inc(getattr(grown, f"{kind}_load_seconds"))
+
+
+def count_gpu(metrics: SchedulerMetrics, renderer: str, grown: GpuTime) -> None:
+    for doing in ("encode", "denoise", "decode", "load", "swap", "wait", "idle"):
+        metrics.renderer_seconds.labels(renderer, doing).inc(getattr(grown, doing))
+    metrics.passes.labels(renderer).inc(grown.passes)
+    metrics.pass_rows.labels(renderer).inc(grown.rows)
 
 
 def show_queue(metrics: SchedulerMetrics, backlogs: Iterable[Backlog], held: Sequence[Held]) -> None:

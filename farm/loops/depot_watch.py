@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import structlog
 
 from farm.core.errors import DepotDown
-from farm.core.keys import provenance_key, thumbnail_key
+from farm.core.garbage import folder_of
 from farm.ports import Depot
 from farm.telemetry import SchedulerMetrics
+from schemas.report import Published
 
 _log = structlog.get_logger()
 
@@ -35,10 +36,10 @@ class DepotWatch:
         self._asked = None
         return verdict
 
-    def drop(self, keys: Sequence[str]) -> None:
+    def drop(self, pictures: Sequence[Published]) -> None:
         """Deletes pictures that nothing refers to, with what lies beside them."""
-        if keys:
-            self._thread.submit(self._delete, list(keys))
+        if pictures:
+            self._thread.submit(self._delete, list(pictures))
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -52,9 +53,9 @@ class DepotWatch:
             return False
         return True
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _delete(self, pictures: Sequence[Published]) -> None:
         try:
-            self._depot.delete([k for key in keys for k in (key, thumbnail_key(key), provenance_key(key))])
-            self._metrics.deleted.inc(len(keys))
+            self._depot.delete([key for one in pictures for key in folder_of(one.key, one.renditions)])
+            self._metrics.deleted.inc(len(pictures))
         except DepotDown as error:
-            _log.warning("unwanted_pictures_stay", count=len(keys), detail=error.detail)
+            _log.warning("unwanted_pictures_stay", count=len(pictures), detail=error.detail)

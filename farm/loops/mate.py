@@ -1,11 +1,20 @@
 """What the scheduler knows of each renderer between two turns."""
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from farm.core.ids import Fence, RendererName, Session, ShardId
 from farm.core.plan import Seen
 from farm.core.records import Heartbeat
-from schemas.report import CacheCounts, Collected, Hello, RenderReport
+from schemas.report import CacheCounts, Collected, GpuTime, Hello, RenderReport
+
+C = TypeVar("C", CacheCounts, GpuTime)
+
+
+def grown(before: C, now: C) -> C:
+    """What was counted since; a renderer with a fault may count backwards."""
+    values = now.model_dump()
+    return type(now)(**{name: max(0, values[name] - value) for name, value in before.model_dump().items()})
 
 
 @dataclass(slots=True)
@@ -59,14 +68,13 @@ class Mate:
             self.draining_since = self.busy_at = None
         self.hello, self.fresh = hello, True
 
-    def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts]:
-        """The reports not yet settled, and what its caches did since it was last heard."""
-        before = self.last.cache if self.last is not None else CacheCounts()
+    def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts, GpuTime]:
+        """The reports not yet settled, and what its caches and its GPU did since it was last heard."""
+        cache, gpu = (self.last.cache, self.last.gpu) if self.last is not None else (CacheCounts(), GpuTime())
         self.last, self.fresh, self.obeyed = collected, True, self.told
         self.draining = self.draining or collected.leaving
-        now = collected.cache.model_dump()
-        grown = {name: max(0, now[name] - value) for name, value in before.model_dump().items()}
-        return [report for report in collected.reports if report.seq > self.seen_seq], CacheCounts(**grown)
+        reports = [report for report in collected.reports if report.seq > self.seen_seq]
+        return reports, grown(cache, collected.cache), grown(gpu, collected.gpu)
 
     def settled(self, seq: int, ended: frozenset[tuple[ShardId, str]]) -> None:
         """Reports up to *seq* are committed. It will say itself that it let go of *ended*, but a collect later."""

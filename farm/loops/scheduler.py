@@ -31,7 +31,7 @@ from farm.core.plan import (
     plan,
 )
 from farm.core.sound import sound
-from farm.loops.counting import count_cache, count_settled, show_oversight, show_queue, show_renderers
+from farm.loops.counting import count_cache, count_gpu, count_settled, show_oversight, show_queue, show_renderers
 from farm.loops.depot_watch import DepotWatch
 from farm.loops.governing import farm_view, govern, learn_loads
 from farm.loops.lead import Lead
@@ -44,7 +44,7 @@ from farm.usecases.dispatch_shards import Work, look_up_shards, take_shards, wri
 from farm.usecases.reclaim_shards import reclaim_shards
 from farm.usecases.settle_reports import From, Tally, settle_reports
 from schemas.campaign import ResolvedCampaign
-from schemas.report import CacheCounts
+from schemas.report import CacheCounts, Published
 
 _log = structlog.get_logger()
 
@@ -167,8 +167,9 @@ class Scheduler:
         loads: list[tuple[str, CacheCounts]] = []
         for mate in heard:
             if mate.hello is not None and mate.pending is not None:
-                reports, cache = mate.hear(mate.pending)
+                reports, cache, gpu = mate.hear(mate.pending)
                 count_cache(self._metrics, cache, self._looking.loading(mate.hello.gpu))
+                count_gpu(self._metrics, mate.name, gpu)
                 loads.append((mate.hello.gpu, cache))
                 if reports:
                     heard_of = [sound(report) for report in reports]
@@ -214,13 +215,13 @@ class Scheduler:
         """Once in a while: it is evidence of health, not a count."""
         return self._monotonic() >= self._noted.get(RendererName(name), -1e9) + 2.0
 
-    def _drop(self, keys: Sequence[str]) -> None:
+    def _drop(self, pictures: Sequence[Published]) -> None:
         """Pictures that nothing refers to. What a crash leaves behind here is found later by the garbage collection."""
-        if not keys:
+        if not pictures:
             return
         with self._store.as_scheduler(self._lead.mine) as tx:
-            used = tx.keys_in_use(keys)
-        self._watch.drop([key for key in keys if key not in used])
+            used = tx.keys_in_use([picture.key for picture in pictures])
+        self._watch.drop([picture for picture in pictures if picture.key not in used])
 
     # planning
 

@@ -25,7 +25,9 @@ from schemas.campaign import (
 )
 from schemas.checkpoint import Checkpoint, Lora
 from schemas.event import Event
+from schemas.findings import CheckCounts, Duplicates
 from schemas.quote import Quote
+from schemas.refine import Refine
 from schemas.renderer import RendererView
 from schemas.source import Source, SourceLinks
 from schemas.style import Style, StyleSpec
@@ -166,6 +168,19 @@ class Client(Transport):
         path = f"/v1/campaigns/{campaign}/retry"
         return self._post(path, Campaign, key=idempotency_key or str(uuid.uuid4()))
 
+    def refine(self, render: str, changes: Refine | None = None, *, idempotency_key: str | None = None) -> Campaign:
+        """A new campaign that renders a finished render once more, with *changes*: from its picture, or its source."""
+        path = f"/v1/renders/{render}/refine"
+        return self._post(path, Campaign, body=changes or Refine(), key=idempotency_key or str(uuid.uuid4()))
+
+    def duplicates(self, campaign: str, *, distance: int = 6) -> Duplicates:
+        """Finished renders of one source that look alike."""
+        return self._get(f"/v1/campaigns/{campaign}/duplicates", Duplicates, {"distance": distance})
+
+    def checks(self, campaign: str) -> CheckCounts:
+        """How many finished renders missed the checks of their styles."""
+        return self._get(f"/v1/campaigns/{campaign}/checks", CheckCounts)
+
     def wait(
         self, campaign: str, timeout: timedelta | None = None, *, states: Collection[CampaignState] = ENDED
     ) -> CampaignDetail:
@@ -210,7 +225,10 @@ class Client(Transport):
         *,
         on_file: Callable[[Render], None] | None = None,
     ) -> Downloaded:
-        """Every picture of a campaign into *folder*; what is there already, with the right sha256, stays as it is."""
+        """Every picture of a campaign into *folder*, and each kind of rendition into a folder of its own in there.
+
+        What is there already, with the right sha256, stays as it is.
+        """
         return download(self, self.renders(campaign, state=RenderState.SUCCEEDED), folder, name, on_file)
 
     # the farm

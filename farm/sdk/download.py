@@ -1,10 +1,11 @@
-"""Pictures into a folder: in parallel, checked, and never half a file under its name."""
+"""Pictures into a folder, their renditions into folders in it: in parallel, checked, never half a file under its name."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import IO, Protocol
@@ -36,6 +37,19 @@ class Downloaded:
     failed: list[tuple[str, str]] = field(default_factory=list)  # render, why
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A picture, or a rendition of it."""
+
+    render: Render
+    path: Path
+    sha256: str | None
+    rendition: str | None = None
+
+    def link(self, links: PictureLinks) -> str:
+        return links.picture if self.rendition is None else links.renditions[self.rendition]
+
+
 def download(
     farm: Source, renders: Iterable[Render], folder: Path, name: str, on_file: Callable[[Render], None] | None
 ) -> Downloaded:
@@ -46,15 +60,23 @@ def download(
     rest = iter(renders)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download") as pool:
         while batch := list(islice(rest, BATCH)):
-            named = [(render, folder / file_name(render, name, taken)) for render in batch]
-            for (render, path), (new, why) in zip(named, pool.map(lambda pair: _one(farm, *pair), named), strict=True):
+            files = [file for render in batch for file in _files(render, folder, file_name(render, name, taken))]
+            for file, (new, why) in zip(files, pool.map(partial(_one, farm), files), strict=True):
                 if why is not None:
-                    done.failed.append((render.id, why))
+                    done.failed.append((file.render.id, why))
                 else:
-                    (done.saved if new else done.kept).append(path)
-                if on_file is not None:
-                    on_file(render)
+                    (done.saved if new else done.kept).append(file.path)
+                if on_file is not None and file.rendition is None:
+                    on_file(file.render)
     return done
+
+
+def _files(render: Render, folder: Path, name: str) -> Iterator[_File]:
+    yield _File(render, folder / name, render.sha256)
+    for made in render.renditions:
+        within = folder / made.name
+        within.mkdir(exist_ok=True)
+        yield _File(render, within / f"{PurePath(name).stem}.{made.format}", made.sha256, made.name)
 
 
 def check_template(name: str) -> None:
@@ -84,22 +106,23 @@ def file_name(render: Render, template: str, taken: set[str]) -> str:
     return f"{stem}.{render.format}"
 
 
-def _one(farm: Source, render: Render, path: Path) -> tuple[bool, str | None]:
+def _one(farm: Source, file: _File) -> tuple[bool, str | None]:
     """Whether it is new, and why it could not be had."""
-    if path.exists() and _sha256(path) == render.sha256:
+    path = file.path
+    if path.exists() and _sha256(path) == file.sha256:
         return False, None
     part = path.with_name(f".{path.name}.part")
     why = "it has no picture"
     fresh = False
     for _ in range(TRIES):
         try:
-            link = _link(farm, render, fresh=fresh)
+            link = _link(farm, file, fresh=fresh)
             with part.open("wb") as target:
                 farm.fetch(link, target)
         except ApiError as error:
             why, fresh = str(error), True
             continue
-        if _sha256(part) == render.sha256:
+        if _sha256(part) == file.sha256:
             part.replace(path)
             return True, None
         why = "what came has another sha256 than was rendered"
@@ -107,10 +130,10 @@ def _one(farm: Source, render: Render, path: Path) -> tuple[bool, str | None]:
     return False, why
 
 
-def _link(farm: Source, render: Render, *, fresh: bool) -> str:
+def _link(farm: Source, file: _File, *, fresh: bool) -> str:
     """The link that came with the render, or a new one: the first may have run out."""
-    found = farm.links(render.id) if fresh or render.links is None else render.links
-    return found.picture
+    render = file.render
+    return file.link(farm.links(render.id) if fresh or render.links is None else render.links)
 
 
 def _sha256(path: Path) -> str:

@@ -80,11 +80,11 @@ SELECT t.relname FROM pg_class t
 BEYOND = text("SELECT count(*) FROM (SELECT FROM outcome_beyond LIMIT 1000) AS first_ones")
 
 PICTURES = text("""
-SELECT picture_id, key, encode(sha256, 'hex'), bytes FROM picture
+SELECT picture_id, key, encode(sha256, 'hex'), bytes, renditions FROM picture
  WHERE picture_id > :after AND picture_id <= :last ORDER BY picture_id LIMIT :limit
 """)
 SAMPLE = text("""
-SELECT picture_id, key, encode(sha256, 'hex'), bytes FROM picture
+SELECT picture_id, key, encode(sha256, 'hex'), bytes, renditions FROM picture
  WHERE picture_id <= :last ORDER BY random() LIMIT :limit
 """)
 TOMBSTONES = text("SELECT key, found_at FROM tombstone WHERE key = ANY(CAST(:keys AS text[]))")
@@ -166,6 +166,11 @@ def _ranges(found: dict[Any, Any], name: object) -> Ranges:
     return rows.ranges(found[name][1]) if name in found else ()
 
 
+def _file(row: Any) -> PictureFile:
+    values = [*row[:4], rows.renditions(row[4])]
+    return PictureFile(*values)
+
+
 class AuditStore:
     """Reads as the owner of the tables, beside the farm's own processes. Every method raises `StoreDown`."""
 
@@ -193,11 +198,11 @@ class AuditStore:
 
     def pictures(self, *, after: int, last: int, limit: int) -> list[PictureFile]:
         """By id, from *after* (not included) to *last*."""
-        return [PictureFile(*row) for row in self._all(PICTURES, after=after, last=last, limit=limit)]
+        return [_file(row) for row in self._all(PICTURES, after=after, last=last, limit=limit)]
 
     def sample(self, *, last: int, limit: int) -> list[PictureFile]:
         """So many pictures, drawn at random."""
-        return [PictureFile(*row) for row in self._all(SAMPLE, last=last, limit=limit)]
+        return [_file(row) for row in self._all(SAMPLE, last=last, limit=limit)]
 
     def keys_in_use(self, keys: Sequence[str]) -> frozenset[str]:
         return frozenset(row[0] for row in self._all(sql.KEYS_IN_USE, keys=list(keys)))

@@ -105,7 +105,7 @@ SELECT coalesce(sum(s.renders), 0) FROM shard s JOIN campaign c USING (campaign_
 """)
 
 _OUTCOME = """SELECT o.campaign_id, o.ordinal, o.outcome, p.key, encode(p.sha256, 'hex') AS sha256, p.bytes, p.width,
-       p.height, p.format, o.reused, o.code, o.detail, o.finished_at
+       p.height, p.format, o.reused, o.code, o.detail, o.finished_at, o.numerics, p.renditions, p.measured
   FROM outcome o LEFT JOIN picture p USING (picture_id)
  WHERE o.team_id = :team AND o.campaign_id = :campaign"""
 OUTCOMES = text(f"{_OUTCOME} AND o.ordinal >= :lo AND o.ordinal < :hi ORDER BY o.ordinal")

@@ -202,4 +202,6 @@ def _shard_columns(shards: Sequence[NewShard]) -> dict[str, object]:
 
 
 def _outcome(row: Any) -> OutcomeRow:
-    return OutcomeRow(CampaignId(row[0]), Ordinal(row[1]), *row[2:])
+    made, measured = rows.renditions(row.renditions or ()), rows.measured(row.measured)
+    values = [CampaignId(row[0]), Ordinal(row[1]), *row[2:-2], made, measured]
+    return OutcomeRow(*values)

@@ -34,7 +34,7 @@ SELECT picture_id FROM picture WHERE picture_id = ANY(CAST(:pictures AS bigint[]
 PRUNE_PICTURES = text("""
 DELETE FROM picture p WHERE p.picture_id = ANY(CAST(:pictures AS bigint[]))
    AND NOT EXISTS (SELECT FROM outcome o WHERE o.picture_id = p.picture_id)
-RETURNING p.key
+RETURNING p.key, p.renditions
 """)
 PRUNED = text("""
 UPDATE campaign c SET pruned_at = now() WHERE campaign_id = :campaign AND pruned_at IS NULL

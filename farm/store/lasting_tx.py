@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from farm.core.garbage import folder_of
 from farm.core.ids import CampaignId, TeamId
 from farm.core.records import Tombstone
-from farm.store import lasting_sql
+from farm.store import lasting_sql, rows
 from farm.store.statements import Statements
 
 
@@ -30,9 +31,9 @@ class Lasting(Statements):
         gone = self._all(lasting_sql.PRUNE_OUTCOMES, campaign=campaign, limit=limit)
         pictures = sorted({row[0] for row in gone if row[0] is not None})
         locked = [row[0] for row in self._all(lasting_sql.LOCK_PICTURES, pictures=pictures)] if pictures else []
-        keys = [row[0] for row in self._all(lasting_sql.PRUNE_PICTURES, pictures=locked)] if locked else []
+        gone_pictures = self._all(lasting_sql.PRUNE_PICTURES, pictures=locked) if locked else []
         self._run(lasting_sql.PRUNED, campaign=campaign)
-        return len(gone), sorted(keys)
+        return len(gone), sorted(key for row in gone_pictures for key in folder_of(row[0], rows.renditions(row[1])))
 
     def sweep(self, *, events: timedelta, attempts: timedelta, sessions: timedelta, limit: int) -> dict[str, int]:
         return {

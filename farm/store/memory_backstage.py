@@ -137,6 +137,8 @@ def _add(state: State, team: TeamId, row: OutcomeRow) -> None:
             width=row.width or 0,
             height=row.height or 0,
             format=row.format or "",
+            renditions=row.renditions,
+            measured=row.measured,
         )
         state.pictures.put(picture, Picture(picture, team, f"{picture:064x}", published))
     new = Outcome(
@@ -149,7 +151,7 @@ def _add(state: State, team: TeamId, row: OutcomeRow) -> None:
         gpu_seconds=0.0,
         money=0.0,
         renderer=None,
-        numerics=None,
+        numerics=row.numerics,
         code=row.code,
         detail=row.detail,
         finished_at=row.finished_at,

@@ -197,6 +197,9 @@ class Campaigning:
             code=row.code,
             detail=row.detail,
             finished_at=row.finished_at,
+            numerics=row.numerics,
+            renditions=() if p is None else p.renditions,
+            measured=None if p is None else p.measured,
         )
 
     def open_ranges(self, campaign: CampaignId, *, lo: int, hi: int) -> list[OpenRange]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
+from farm.core.garbage import folder_of
 from farm.core.ids import CampaignId, Session, TeamId
 from farm.core.records import Tombstone
 from farm.store.memory_state import State
@@ -50,9 +51,10 @@ def prune(state: State, campaign: CampaignId, limit: int) -> tuple[int, list[str
     for outcome in gone:
         state.outcomes.drop((campaign, outcome.ordinal))
     pictures = {outcome.picture for outcome in gone if outcome.picture is not None}
-    keys = []
-    for picture in sorted(pictures - state.outcomes.uses.keys()):
-        keys.append(state.pictures.rows[picture].published.key)
+    keys: list[str] = []
+    for picture in pictures - state.outcomes.uses.keys():
+        published = state.pictures.rows[picture].published
+        keys += folder_of(published.key, published.renditions)
         state.pictures.drop(picture)
     found = state.campaigns.rows.get(campaign)
     if found is not None and found.row.finished_at is not None and not state.outcomes.by_campaign.get(campaign):

@@ -17,6 +17,7 @@ from schemas.checkpoint import CheckpointFile
 from schemas.event import EventKind
 from schemas.order import Lane
 from schemas.quote import Quote
+from schemas.report import Measured, PublishedRendition
 
 NewEvent = tuple[CampaignId, EventKind, dict[str, object]]
 
@@ -48,6 +49,14 @@ def shard(row: Row[Any]) -> ShardRow:
         avoid=tuple(row.avoid),
         lane=Lane(row.lane),
     )
+
+
+def renditions(value: Sequence[object]) -> tuple[PublishedRendition, ...]:
+    return tuple(PublishedRendition.model_validate(one) for one in value)
+
+
+def measured(value: object) -> Measured | None:
+    return None if value is None else Measured.model_validate(value)
 
 
 def budget(value: object) -> Budget | None:

@@ -10,15 +10,19 @@ ADD_PICTURES = text("""
 WITH given AS (
   SELECT CAST(team_id AS bigint) AS team_id, decode(fingerprint, 'hex') AS fingerprint, key,
          decode(sha256, 'hex') AS sha256, CAST(bytes AS bigint) AS bytes, CAST(width AS int) AS width,
-         CAST(height AS int) AS height, format, number
+         CAST(height AS int) AS height, format, CAST(renditions AS jsonb) AS renditions,
+         CAST(measured AS jsonb) AS measured, number
     FROM ROWS FROM (json_array_elements_text(CAST(:team AS json)), json_array_elements_text(CAST(:fingerprint AS json)),
                     json_array_elements_text(CAST(:key AS json)), json_array_elements_text(CAST(:sha256 AS json)),
                     json_array_elements_text(CAST(:bytes AS json)), json_array_elements_text(CAST(:width AS json)),
-                    json_array_elements_text(CAST(:height AS json)), json_array_elements_text(CAST(:format AS json)))
-         WITH ORDINALITY AS g (team_id, fingerprint, key, sha256, bytes, width, height, format, number)),
+                    json_array_elements_text(CAST(:height AS json)), json_array_elements_text(CAST(:format AS json)),
+                    json_array_elements_text(CAST(:renditions AS json)),
+                    json_array_elements_text(CAST(:measured AS json)))
+         WITH ORDINALITY AS g (team_id, fingerprint, key, sha256, bytes, width, height, format, renditions, measured,
+                               number)),
 added AS (
-  INSERT INTO picture (team_id, fingerprint, key, sha256, bytes, width, height, format)
-  SELECT team_id, fingerprint, key, sha256, bytes, width, height, format FROM given
+  INSERT INTO picture (team_id, fingerprint, key, sha256, bytes, width, height, format, renditions, measured)
+  SELECT team_id, fingerprint, key, sha256, bytes, width, height, format, renditions, measured FROM given
    ORDER BY team_id, fingerprint, number  -- of two in one batch the first is kept
   ON CONFLICT (team_id, fingerprint) DO NOTHING
   RETURNING picture_id, team_id, fingerprint, key)

@@ -10,6 +10,7 @@ from farm.store import rows, settle_sql, sql
 from farm.store.statements import LeaderStatements
 from schemas.campaign import CampaignState
 from schemas.event import EventKind
+from schemas.report import Published
 
 
 class Settling(LeaderStatements):
@@ -63,6 +64,8 @@ class Settling(LeaderStatements):
             "team": [team for team, _, _ in made],
             "fingerprint": [fingerprint for _, fingerprint, _ in made],
             "sha256": [picture.sha256 for _, _, picture in made],
+            "renditions": [_renditions(picture) for _, _, picture in made],
+            "measured": [None if p.measured is None else p.measured.model_dump_json() for _, _, p in made],
             **{name: [getattr(p, name) for _, _, p in made] for name in ("key", "bytes", "width", "height", "format")},
         }
         found = self._all(settle_sql.ADD_PICTURES, **rows.as_json(values))
@@ -93,6 +96,10 @@ class Settling(LeaderStatements):
                 **{f: [getattr(c, f) for _, c in children] for f in ("state", "tries", "lost", "depot_tries", "avoid")},
             }
             self._run(settle_sql.ADD_CHILDREN, **rows.as_json(columns))
+
+
+def _renditions(picture: Published) -> str:
+    return f"[{','.join(rendition.model_dump_json() for rendition in picture.renditions)}]"
 
 
 def _outcome_columns(outcomes: Sequence[NewOutcome], pictures: dict[tuple[TeamId, str], int]) -> dict[str, object]:

@@ -21,7 +21,7 @@ from farm.core.records import (
 )
 from farm.store import campaign_sql, queue_sql, rows, team_sql
 from farm.store.campaign_tx import Campaigns, TeamStatements
-from schemas.style import StyleSpec
+from schemas.style import StrengthMode, StyleSpec
 
 
 def _json(value: Any) -> str:
@@ -159,5 +159,9 @@ class PostgresTeamTx(Library, Facts):
     """`farm.ports.TeamTx`."""
 
 
+_BEFORE = {"strength_mode": StrengthMode.DIFFUSERS}
+"""What a style meant before it could say so."""
+
+
 def _style(row: Any) -> StyleRow:
-    return StyleRow(StyleId(row[0]), row[1], row[2], StyleSpec.model_validate(row[3]), row[4])
+    return StyleRow(StyleId(row[0]), row[1], row[2], StyleSpec.model_validate({**_BEFORE, **row[3]}), row[4])

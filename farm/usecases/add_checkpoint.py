@@ -2,19 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from farm.core.errors import BadRequest
 from farm.core.ids import CheckpointId, TeamId, mint
 from farm.core.keys import checkpoint_prefix, shapes_key
 from farm.core.records import CheckpointRow
-from farm.core.sdxl import Shapes, check_folder, check_single, diffusers_names
+from farm.core.sdxl import PARTS, Shapes, check_folder, check_single, diffusers_names, half_parts, parts_of
 from farm.ports import ApiStore, Clock, Depot
 from farm.usecases.weight_files import WeightFile, fetched, read_header, unpacked
 from schemas.checkpoint import CheckpointFile
 
 _TYPES = {".json": "application/json", ".txt": "text/plain"}
 _CONFIG_BYTES = 1 << 20
+_PART_FOLDERS = frozenset(folder.split("/")[0] for folder, _ in PARTS.values())
 
 
 def add_checkpoint(
@@ -67,29 +69,65 @@ def _single_shapes(file: WeightFile) -> Shapes:
 
 
 def _folder_shapes(files: list[WeightFile]) -> Shapes:
-    """{component.module.weight: shape} of every .safetensors file; the folder it lies in is the component."""
+    """{component.module.weight: shape} of every .safetensors file of SDXL itself; its folder is the component."""
     if not any(file.path == "model_index.json" for file in files):
         raise BadRequest("This is no diffusers folder: it has no model_index.json.", code="bad_checkpoint_files")
+    _check_parts(files)
     shapes: Shapes = {}
     for file in files:
         if file.path.endswith(".safetensors"):
             component = file.path.split("/")[0]
-            shapes |= {f"{component}.{name}": shape for name, shape in read_header(file.local).shapes.items()}
+            header = read_header(file.local)
+            if component not in _PART_FOLDERS:  # a fine-tune with other parts still takes the same LoRAs
+                shapes |= {f"{component}.{name}": shape for name, shape in header.shapes.items()}
         elif file.path == "unet/config.json":
             _check_config(file)
     check_folder(shapes)
     return shapes
 
 
+def _check_parts(files: list[WeightFile]) -> None:
+    """A part that is there in half would be found out only on a GPU."""
+    by_path = {file.path: file for file in files}
+    for folder, missing in half_parts(by_path).items():
+        raise BadRequest(f"{folder} lacks {', '.join(missing)}.", code="bad_checkpoint_files")
+    for part in parts_of(by_path):
+        folder, _ = PARTS[part]
+        if part == "reference":
+            _check_reference(by_path[folder + "ip_adapter.safetensors"])
+        else:
+            _check_control(by_path[folder + "config.json"])
+
+
+def _check_control(config: WeightFile) -> None:
+    kind = _config(config).get("_class_name")
+    if kind != "ControlNetModel":
+        raise BadRequest(f"{config.path} is of a {kind}, not of a ControlNetModel.", code="bad_checkpoint_files")
+
+
+def _check_reference(weights: WeightFile) -> None:
+    shapes = read_header(weights.local).shapes
+    for prefix in ("image_proj.", "ip_adapter."):
+        if not any(name.startswith(prefix) for name in shapes):
+            detail = f"{weights.path} is no IP-Adapter: nothing in it begins with {prefix}"
+            raise BadRequest(f"{detail.rstrip('.')}.", code="bad_checkpoint_files")
+
+
 def _check_config(file: WeightFile) -> None:
-    try:
-        config = json.loads(file.local.read_bytes()[:_CONFIG_BYTES])
-        kind = config.get("addition_embed_type")
-    except (ValueError, RecursionError, AttributeError) as fault:
-        raise BadRequest(f"unet/config.json cannot be read: {fault}.", code="bad_checkpoint_files") from fault
+    kind = _config(file).get("addition_embed_type")
     if kind != "text_time":
         detail = f"This is no SDXL checkpoint: addition_embed_type in unet/config.json is {kind}, not text_time."
         raise BadRequest(detail, code="not_sdxl")
+
+
+def _config(file: WeightFile) -> Mapping[str, object]:
+    try:
+        config = json.loads(file.local.read_bytes()[:_CONFIG_BYTES])
+    except (ValueError, RecursionError) as fault:
+        raise BadRequest(f"{file.path} cannot be read: {fault}.", code="bad_checkpoint_files") from fault
+    if not isinstance(config, dict):
+        raise BadRequest(f"{file.path} cannot be read: it is no object.", code="bad_checkpoint_files")
+    return config
 
 
 def _type(path: str) -> str:

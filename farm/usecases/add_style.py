@@ -7,7 +7,7 @@ from farm.core.ids import StyleId, TeamId, mint
 from farm.core.keys import shapes_key
 from farm.core.records import StyleRow
 from farm.ports import ApiStore, Clock, Depot
-from farm.usecases.styles import Weights, style_faults, weights_of
+from farm.usecases.styles import Weights, reference_pictures, style_faults, weights_of
 from schemas.problem import Fault
 from schemas.style import StyleSpec
 
@@ -15,8 +15,8 @@ from schemas.style import StyleSpec
 def add_style(store: ApiStore, depot: Depot, clock: Clock, team: TeamId, spec: StyleSpec) -> StyleRow:
     """The version that now holds *spec*. Raises `BadRequest` with everything that is wrong."""
     with store.as_team(team) as tx:
-        weights = weights_of(tx)
-    faults = style_faults(spec, weights) + _unfit_loras(depot, spec, weights)
+        weights, pictures = weights_of(tx), tx.sources_by_sha(reference_pictures(spec.reference))
+    faults = style_faults(spec, weights, pictures) + _unfit_loras(depot, spec, weights)
     if faults:
         raise BadRequest(f"Style {spec.name} cannot be saved: {faults[0].detail}", code=faults[0].code, faults=faults)
     now = clock.now()

@@ -19,7 +19,8 @@ from farm.core.audit import (
     Promise,
     audit_ledger,
     audit_tries,
-    picture_findings,
+    file_findings,
+    files_of,
     rendered_twice,
 )
 from farm.core.errors import NotFound
@@ -119,7 +120,7 @@ def _campaigns(notes: Notes, view: Snapshot, *, tries_since: datetime) -> None:
 def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: int | None) -> None:
     pages = [books.sample(last=last, limit=sample)] if sample is not None else _all_pictures(books, last)
     for page in pages:
-        found = _beside(lambda picture: list(picture_findings(picture, *_read(depot, picture.key))), page)
+        found = _beside(lambda picture: _look(depot, picture), page)
         wrong = [(picture, findings) for picture, findings in zip(page, found, strict=True) if findings]
         still = books.keys_in_use([picture.key for picture, _ in wrong]) if wrong else frozenset()
         notes.checked[Promise.P3] += len(page)
@@ -131,6 +132,14 @@ def _all_pictures(books: Books, last: int) -> Iterator[list[PictureFile]]:
     while page := books.pictures(after=after, last=last, limit=_PAGE):
         yield page
         after = page[-1].id
+
+
+def _look(depot: Depot, picture: PictureFile) -> list[Finding]:
+    found: list[Finding] = []
+    for what, key, size, sha256 in files_of(picture):
+        found_bytes, digest = _read(depot, key)
+        found += file_findings(what, key, size, sha256, found_bytes=found_bytes, found=digest)
+    return found
 
 
 def _read(depot: Depot, key: str) -> tuple[int | None, str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from farm.core.errors import NotFound
 from farm.core.ids import CampaignId, Epoch, Ordinal, RendererName, ShardId, TeamId
-from farm.core.keys import provenance_key, source_key, thumbnail_key
+from farm.core.keys import provenance_key, rendition_key, source_key, thumbnail_key
 from farm.core.placement import Placed
 from farm.core.records import CheckpointRow, LoraRow
 from farm.core.settle import FailedTry, NewOutcome, Settled, ShardRow, reuse
@@ -125,7 +125,7 @@ def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token
         )
         for file in work.checkpoint.files
     )
-    sources = {row.recipe.source for row in work.rows}
+    pictures = {picture for row in work.rows for picture in row.recipe.pictures}
     return ShardOrder(
         shard=shard.id,
         fence=shard.fence or "",
@@ -139,17 +139,23 @@ def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token
             LoraRef(name=lora.name, digest=lora.digest, url=depot.link_get(lora.key, ttl), bytes=lora.bytes)
             for lora in work.loras
         ),
-        sources={sha256: depot.link_get(source_key(shard.team, sha256), ttl) for sha256 in sorted(sources)},
+        sources={sha256: depot.link_get(source_key(shard.team, sha256), ttl) for sha256 in sorted(pictures)},
         rows=tuple(_row(shard.team, shard, row, depot, ttl, token) for row in work.rows),
     )
 
 
 def _row(team: TeamId, shard: ShardRow, row: Row, depot: Depot, ttl: timedelta, token: str) -> OrderRow:
-    key = f"outputs/{team}/{shard.campaign}/{row.ordinal}-{token}/picture.{row.recipe.output.format}"
+    output = row.recipe.output
+    key = f"outputs/{team}/{shard.campaign}/{row.ordinal}-{token}/picture.{output.format}"
     links = PutLinks(
         picture_key=key,
         picture=depot.link_put(key, ttl),
         thumbnail=depot.link_put(thumbnail_key(key), ttl),
         provenance=depot.link_put(provenance_key(key), ttl),
+        renditions={
+            made.name: depot.link_put(rendition_key(key, made.name, made.format), ttl) for made in output.renditions
+        },
     )
-    return OrderRow(ordinal=row.ordinal, recipe=row.recipe, fingerprint=row.fingerprint, links=links)
+    return OrderRow(
+        ordinal=row.ordinal, recipe=row.recipe, fingerprint=row.fingerprint, links=links, made_from=row.made_from
+    )

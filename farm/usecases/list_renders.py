@@ -173,6 +173,7 @@ def to_render(
         strength=recipe.strength,
         variant=cell.variant,
         seed=recipe.seed,
+        made_from=block.sources[cell.source].made_from,
     )
     return render if row is None else render.model_copy(update=_ended_fields(row, links))
 
@@ -186,5 +187,8 @@ def _ended_fields(row: OutcomeRow, links: Links) -> dict[str, object]:
         "code": row.code,
         "detail": row.detail,
         "finished_at": row.finished_at.isoformat(),
+        "numerics": row.numerics,
+        "renditions": row.renditions,
+        "measured": row.measured,
         "links": links(row),
     }

@@ -6,7 +6,7 @@ refers to is the team's own property, not something that the farm made; nothing 
 
 from collections.abc import Iterator
 
-from farm.core.garbage import RETENTION, folder_of
+from farm.core.garbage import RETENTION
 from farm.ports import SchedulerTx
 from farm.usecases.collect_garbage import Begin
 
@@ -29,7 +29,7 @@ def _prune_one(tx: SchedulerTx) -> int | None:
     if not campaigns:
         return None
     _, campaign = campaigns[0]
-    outcomes, pictures = tx.prune(campaign, BIT)
-    if pictures:  # in the same transaction: a picture's row and its tombstone are never both missing
-        tx.doomed([key for picture in pictures for key in folder_of(picture)], RETENTION)
+    outcomes, keys = tx.prune(campaign, BIT)
+    if keys:  # in the same transaction: a picture's row and its tombstone are never both missing
+        tx.doomed(keys, RETENTION)
     return outcomes

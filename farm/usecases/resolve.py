@@ -1,16 +1,20 @@
 """Replace every name in a spec by what it means now, and collect everything that is wrong on the way."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from farm.core.records import SourceRow, StyleRow
+from farm.core.errors import NotFound
+from farm.core.ids import CampaignId, read_render
+from farm.core.records import StyleRow
 from farm.core.template import names
 from farm.ports import TeamTx
+from farm.usecases.entries import Pictures, pictures_in, resolve_sources
 from farm.usecases.styles import (
     Weights,
     expiry_faults,
+    reference_pictures,
     resolve_style,
     size_faults,
     strength_faults,
@@ -23,11 +27,11 @@ from schemas.campaign import (
     CampaignSpec,
     ResolvedBlock,
     ResolvedCampaign,
-    ResolvedSource,
     SourceEntry,
 )
 from schemas.problem import Fault
-from schemas.style import ResolvedStyle
+from schemas.rendition import MAX_ENLARGEMENT
+from schemas.style import ResolvedStyle, dimensions
 
 MAX_FAULTS = 200
 """A folder that was never uploaded is one mistake, not a hundred thousand."""
@@ -54,15 +58,33 @@ class Faults:
 class Known:
     """All that a spec may name, loaded before anything is decided."""
 
-    sources: dict[str, SourceRow]
+    pictures: Pictures
     styles: dict[str, StyleRow]  # by reference, such as anime or anime@3
     weights: Weights
 
 
 def load_known(tx: TeamTx, spec: CampaignSpec) -> Known:
-    digests = {entry.source.removeprefix("src_") for block in spec.blocks for entry in block.sources}
-    references = {reference for block in spec.blocks for reference in block.styles}
-    return Known(tx.sources_by_sha(sorted(digests)), _load_styles(tx, references), weights_of(tx))
+    styles = _load_styles(tx, {reference for block in spec.blocks for reference in block.styles})
+    entries = [entry for block in spec.blocks for entry in block.sources]
+    digests = {source.removeprefix("src_") for entry in entries for source in pictures_in(entry)}
+    digests.update(picture for row in styles.values() for picture in reference_pictures(row.spec.reference))
+    made_from = {entry.made_from for entry in entries if entry.made_from is not None}
+    pictures = Pictures(tx.sources_by_sha(sorted(digests)), frozenset(_existing(tx, made_from)))
+    return Known(pictures, styles, weights_of(tx))
+
+
+def _existing(tx: TeamTx, renders: Iterable[str]) -> Iterator[str]:
+    """Those of the ids that are renders of the team."""
+    sizes: dict[CampaignId, int] = {}
+    for render in renders:
+        try:
+            campaign, ordinal = read_render(render)
+            if campaign not in sizes:
+                sizes[campaign] = tx.campaign(campaign).renders
+        except NotFound:
+            continue
+        if ordinal < sizes[campaign]:
+            yield render
 
 
 def _load_styles(tx: TeamTx, references: set[str]) -> dict[str, StyleRow]:
@@ -78,7 +100,21 @@ def resolve(spec: CampaignSpec, known: Known, now: datetime, faults: Faults) -> 
     blocks = tuple(
         _resolve_block(block, known, now, faults, f"/blocks/{index}") for index, block in enumerate(spec.blocks)
     )
+    _check_renditions(spec, blocks, faults)
     return ResolvedCampaign(blocks=blocks, seed=spec.seed, output=spec.output)
+
+
+def _check_renditions(spec: CampaignSpec, blocks: Sequence[ResolvedBlock], faults: Faults) -> None:
+    sizes = {size or style.size for block in blocks for style in block.styles for size in block.sizes}
+    for index, rendition in enumerate(spec.output.renditions):
+        factors = {size: rendition.enlargement(*dimensions(size)) for size in sizes}
+        size, factor = max(factors.items(), key=lambda item: item[1], default=("", 1.0))
+        if factor > MAX_ENLARGEMENT:
+            detail = (
+                f"Rendition {rendition.name} would enlarge renders of {size} {factor:.1f} times, and "
+                f"{MAX_ENLARGEMENT:g} times is the most. Render larger, or ask for less than {rendition.size}."
+            )
+            faults.add(f"/output/renditions/{index}/size", "rendition_too_large", detail)
 
 
 def renders_in(spec: CampaignSpec) -> int:
@@ -100,7 +136,7 @@ def _resolve_block(block: Block, known: Known, now: datetime, faults: Faults, at
     return ResolvedBlock(
         styles=tuple(styles),
         sizes=block.sizes or (None,),
-        sources=tuple(_resolve_sources(block, known, faults, at)),
+        sources=tuple(resolve_sources(block, styles, known.pictures, faults.add, at)),
         prompts=block.prompts,
         strengths=block.strengths or (None,),
         variants=block.variants,
@@ -118,7 +154,7 @@ def _resolve_styles(block: Block, known: Known, now: datetime, faults: Faults, a
             )
             continue
         # A style was sound when it was saved; what it names may have gone since.
-        wrong = [fault.model_copy(update={"pointer": pointer}) for fault in style_faults(row.spec, known.weights)]
+        wrong = [fault.model_copy(update={"pointer": pointer}) for fault in _of_style(row, known)]
         faults.extend(wrong)
         faults.extend(expiry_faults(row.spec, known.weights, now, pointer))
         if not wrong:
@@ -126,23 +162,15 @@ def _resolve_styles(block: Block, known: Known, now: datetime, faults: Faults, a
     return styles
 
 
-def _resolve_sources(block: Block, known: Known, faults: Faults, at: str) -> Iterable[ResolvedSource]:
-    for index, entry in enumerate(block.sources):
-        row = known.sources.get(entry.source.removeprefix("src_"))
-        if row is None:
-            detail = f"There is no source {entry.source[:16]}...: upload the picture first."
-            faults.add(f"{at}/sources/{index}/source", "unknown_source", detail)
-            continue
-        # Every value was validated when it came in; doing it again would be half the time of a large submission.
-        yield ResolvedSource.model_construct(
-            sha256=row.sha256, name=row.name, prompt=entry.prompt, variables=entry.variables
-        )
+def _of_style(row: StyleRow, known: Known) -> list[Fault]:
+    return style_faults(row.spec, known.weights, known.pictures.sources)
 
 
 def _check_strengths(block: Block, styles: list[ResolvedStyle], faults: Faults, at: str) -> None:
     for index, strength in enumerate(block.strengths or ()):
         for style in styles:
-            faults.extend(strength_faults(strength, style.steps, style.name, f"{at}/strengths/{index}"))
+            found = strength_faults(strength, style.steps, style.strength_mode, style.name, f"{at}/strengths/{index}")
+            faults.extend(found)
 
 
 def _check_variables(block: Block, styles: list[ResolvedStyle], faults: Faults, at: str) -> None:

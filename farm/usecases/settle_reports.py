@@ -1,6 +1,6 @@
 """Reports become outcomes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from farm.core.settle import Refusal, Settled, settle
 from farm.core.work import unet_steps_at
 from farm.ports import SchedulerTx
 from schemas.campaign import ResolvedCampaign
-from schemas.report import Failure, FailureKind, RenderReport, RowReport, Seconds, Tried
+from schemas.report import Failure, FailureKind, Published, RenderReport, RowReport, Seconds, Tried
 
 _SAMPLE = 8
 """Renders of a settled shard that the cost of a step is learned from, about; more would not make it truer."""
@@ -45,8 +45,14 @@ class Tally:
     ended: frozenset[tuple[ShardId, str]] = frozenset()
     """Shards, each under its fence, of which nothing is left to do for whoever reported."""
 
-    unwanted: list[str] = field(default_factory=list)
-    """Keys of pictures to which nothing may refer; whoever deletes them looks once more."""
+    unwanted: list[Published] = field(default_factory=list)
+    """Pictures to which nothing may refer; whoever deletes them looks once more."""
+
+    rerolls: int = 0
+    """Tries that were made because an earlier one missed a check."""
+
+    missed: Counter[str] = field(default_factory=Counter)
+    """Checks that kept pictures do not pass."""
 
 
 _ResolvedOf = Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
@@ -78,7 +84,7 @@ def settle_reports(
         )
         if isinstance(verdict, Refusal):
             tally.refused += len(rows)
-            tally.unwanted += verdict.keys
+            tally.unwanted += verdict.pictures
             ended.add((shard, fence))
         else:  # at most once a shard: two parts of one shard differ in their fence, and one fence is the newest
             accepted[shard] = _Accepted(sender, verdict, rows)
@@ -87,7 +93,10 @@ def settle_reports(
                 ended.add((shard, fence))
     tally.ended = frozenset(ended)
     if accepted:
-        tally.unwanted += tx.write([one.settled for one in accepted.values()])
+        known = set(tx.write([one.settled for one in accepted.values()]))
+        if known:
+            made = (row.picture for one in accepted.values() for row in one.rows if row.picture is not None)
+            tally.unwanted += {picture.key: picture for picture in made if picture.key in known}.values()
         _learn(tx, list(accepted.values()), resolved_of)
     return tally
 
@@ -99,10 +108,10 @@ class _Accepted:
     rows: Sequence[RowReport]
 
 
-def _unused(settled: Settled, rows: Sequence[RowReport]) -> list[str]:
+def _unused(settled: Settled, rows: Sequence[RowReport]) -> list[Published]:
     """Pictures of renders that were settled before: by this very report, whose pictures are in use, or by another."""
     used = {outcome.picture.key for outcome in settled.outcomes if outcome.picture is not None}
-    return [row.picture.key for row in rows if row.picture is not None and row.picture.key not in used]
+    return [row.picture for row in rows if row.picture is not None and row.picture.key not in used]
 
 
 _Part = tuple[From, ShardId, str, list[RowReport]]
@@ -130,6 +139,10 @@ def _count(tally: Tally, one: _Accepted) -> None:
     tally.gpu_seconds += settled.gpu_seconds
     tally.money += settled.money
     tally.unwanted += _unused(settled, rows)
+    for outcome in good:
+        if outcome.picture is not None and (measured := outcome.picture.measured) is not None:
+            tally.rerolls += len(measured.tries) - 1
+            tally.missed.update(measured.tries[measured.kept].missed)
     if good:
         tally.succeeded_on.add(one.sender.renderer)
 

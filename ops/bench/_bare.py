@@ -7,8 +7,8 @@ two jobs, as a renderer does. Sources come from disk; pictures, thumbnails and p
 import hashlib
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -16,15 +16,16 @@ from typing import Final
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from actors import finish
 from actors.engine.opened import opened, versions
-from actors.engine.port import Engine, LoraFile, PassKey, Rendered, Row, Weights
-from actors.prepare import prepare
-from actors.publish import Made, encode, provenance, thumbnail
+from actors.engine.port import Ended, Engine, Group, LoraFile, Rendered, Weights
+from actors.making import Making, group_of, row_of
+from actors.prepare import Prepared, pixels_key, prepared
+from actors.publish import Made, provenance
 from actors.settings import RendererSettings
-from actors.sources import PictureKey
 from schemas.order import OrderRow, PutLinks
 from schemas.recipe import Recipe
-from schemas.report import Seconds
+from schemas.report import Failure, Measured, Seconds
 
 ANSWER: Final = "bare "
 """What an answer's line begins with: libraries print, too."""
@@ -64,17 +65,17 @@ class Bare:
     def __init__(self, engine: Engine) -> None:
         self._engine, self._versions = engine, versions()
         self._weights: Weights | None = None
-        self._pictures: dict[PictureKey, Image.Image] = {}
+        self._prepared: dict[str, Prepared] = {}
         self._spent: defaultdict[str, float] = defaultdict(float)
 
     def do(self, job: Job) -> Done:
         self._spent.clear()
         began, cpu = time.perf_counter(), time.process_time()
         for weights, rows in groupby(job.rows, lambda row: _weights(job, row[2])):
-            self._pictures.clear()  # a renderer, too, fetches the sources of each shard anew
+            self._prepared.clear()  # a renderer, too, fetches the sources of each shard anew
             self._load(weights)
-            for batch in _batches(list(rows), self._engine.batch):
-                self._render(job, batch)
+            for group in _grouped(_order(*row) for row in rows):
+                self._render(job, group)
         return Done(
             renders=len(job.rows),
             wall_seconds=time.perf_counter() - began,
@@ -89,41 +90,53 @@ class Bare:
             self._weights = weights
         self._spend("load", began)
 
-    def _render(self, job: Job, batch: Sequence[tuple[int, str, Recipe]]) -> None:
-        began = time.perf_counter()
-        rows = [self._row(job, recipe) for _, _, recipe in batch]
-        self._spend("fetch", began)
-        results = self._engine.render(rows, lambda: False)
-        good = [result for result in results if isinstance(result, Rendered)]
-        if len(good) < len(batch):
-            raise RuntimeError(f"A render failed: {results}")
-        for (ordinal, fingerprint, recipe), result in zip(batch, good, strict=True):
-            gpu, began = result.seconds, time.perf_counter()
-            for stage in ("encode", "denoise", "decode"):
-                self._spent[stage] += getattr(gpu, stage)
-            seconds = Seconds(encode=gpu.encode, denoise=gpu.denoise, decode=gpu.decode)
-            self._publish(job.out / str(ordinal), _order(ordinal, fingerprint, recipe), result.picture, seconds)
-            self._spend("publish", began)
+    def _render(self, job: Job, orders: Sequence[OrderRow]) -> None:
+        """Rows of one group: one joins as soon as one has left."""
+        waiting, under_way = deque(orders), dict[Hashable, Making]()
+        while waiting or under_way:
+            ended: list[Ended] = []
+            while waiting and len(under_way) < self._engine.capacity(_group(waiting[0])):
+                making = self._made(job, waiting.popleft())
+                under_way[making.order.ordinal] = making
+                at_once = self._engine.begin(making.order.ordinal, row_of(making, 0))
+                ended += [] if at_once is None else [at_once]
+            if len(ended) < len(under_way):
+                ended += self._engine.step(_group(orders[0]))
+            for each in ended:
+                self._finish(job, under_way.pop(each.id), each.result)
 
-    def _row(self, job: Job, recipe: Recipe) -> Row:
-        key = PictureKey.of(recipe)
-        if key not in self._pictures:
+    def _made(self, job: Job, order: OrderRow) -> Making:
+        began, recipe = time.perf_counter(), order.recipe
+        key = pixels_key(recipe)
+        if key not in self._prepared:
             data = (job.sources / recipe.source).read_bytes()
             if hashlib.sha256(data).hexdigest() != recipe.source:  # a renderer checks it, too
                 raise RuntimeError(f"The source {recipe.source} is damaged.")
-            self._pictures[key] = prepare(data, size=key.size, fit=key.fit, background=key.background)
-        return Row(
-            "|".join(key), self._pictures[key], recipe.prompt, recipe.negative_prompt, recipe.seed, _pass_key(recipe)
-        )
+            self._prepared[key] = prepared(recipe, {recipe.source: data})
+        self._spend("fetch", began)
+        return Making(order, self._prepared[key])
 
-    def _publish(self, folder: Path, row: OrderRow, picture: Image.Image, seconds: Seconds) -> None:
-        made = Made(numerics=self._engine.numerics, session="bare", seconds=seconds, versions=self._versions)
-        body = encode(picture, row.recipe.output, row.fingerprint)
-        sha256 = hashlib.sha256(body).hexdigest()
+    def _finish(self, job: Job, making: Making, result: Rendered | Failure) -> None:
+        if isinstance(result, Failure):
+            raise RuntimeError(f"A render failed: {result.detail}")  # noqa: TRY004 - it is no type that was wrong
+        picture, gpu, began = result.picture(), result.seconds, time.perf_counter()
+        for stage in ("encode", "denoise", "decode"):
+            self._spent[stage] += getattr(gpu, stage)
+        seconds = Seconds(encode=gpu.encode, denoise=gpu.denoise, decode=gpu.decode)
+        made = Made(numerics=result.numerics, session="bare", seconds=seconds, versions=self._versions)
+        self._publish(job.out, making, picture, made)
+        self._spend("publish", began)
+
+    def _publish(self, out: Path, making: Making, picture: Image.Image, made: Made) -> None:
+        order, recipe = making.order, making.order.recipe
+        judged = finish.judge(picture, making.prepared.picture, None, recipe.seed, recipe.checks, None)
+        files = finish.encode(judged.picture, None, recipe.output, order.fingerprint)
+        measured = Measured(tries=(judged.tried,), kept=0)
+        folder = out / str(order.ordinal)
         folder.mkdir(parents=True)
-        (folder / "thumbnail.webp").write_bytes(thumbnail(picture, row.fingerprint))
-        (folder / "provenance.json").write_bytes(provenance(row, sha256, made))
-        (folder / f"picture.{row.recipe.output.format}").write_bytes(body)
+        (folder / "thumbnail.webp").write_bytes(files.thumbnail)
+        (folder / "provenance.json").write_bytes(provenance(order, files, made, measured))
+        (folder / f"picture.{files.picture.format}").write_bytes(files.picture.body)
 
     def _spend(self, stage: str, began: float) -> None:
         self._spent[stage] += time.perf_counter() - began
@@ -134,16 +147,16 @@ def _weights(job: Job, recipe: Recipe) -> Weights:
     return Weights(recipe.checkpoint, job.checkpoint, tuple(loras))
 
 
-def _batches(rows: Sequence[tuple[int, str, Recipe]], batch: int) -> Iterator[Sequence[tuple[int, str, Recipe]]]:
-    """Full ones, as far as the rows of one pass go."""
-    key: Callable[[tuple[int, str, Recipe]], str] = lambda row: repr(_pass_key(row[2]))  # noqa: E731
-    for _, members in groupby(sorted(rows, key=key), key):
-        found = list(members)
-        yield from (found[begin : begin + batch] for begin in range(0, len(found), batch))
+def _group(order: OrderRow) -> Group:
+    return group_of(order.recipe, 0, lone=False)
 
 
-def _pass_key(recipe: Recipe) -> PassKey:
-    return PassKey(recipe.strength, recipe.steps, recipe.guidance, recipe.sampler, recipe.size)
+def _grouped(orders: Iterable[OrderRow]) -> list[list[OrderRow]]:
+    """What may share passes."""
+    found: dict[Group, list[OrderRow]] = {}
+    for order in orders:
+        found.setdefault(_group(order), []).append(order)
+    return list(found.values())
 
 
 def _order(ordinal: int, fingerprint: str, recipe: Recipe) -> OrderRow:

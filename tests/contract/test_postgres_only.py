@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -10,12 +11,13 @@ import pytest
 from sqlalchemy import Engine, event
 
 from farm.core.errors import NotFound, ValuesRefused
-from farm.core.ids import TeamId
+from farm.core.ids import StyleId, TeamId
 from farm.core.records import Amend, SpentRow, TeamRow
 from farm.store import operators
 from farm.store.postgres import PostgresStore
 from schemas.campaign import Budget, CampaignState, PausedBy
 from schemas.report import Failure, FailureKind, RowReport, Tried
+from schemas.style import StrengthMode
 from schemas.team import TeamLimits
 from tests.support.parts import Database, DatabaseServer
 from tests.support.store_farm import OTHER, OURS, RENDERER, TTL, Farm, all_good, bad, good
@@ -261,3 +263,30 @@ def test_values_that_postgresql_does_not_take_are_an_error_of_their_own(postgres
     )
     with pytest.raises(ValuesRefused):
         postgres_farm.settle(shard, [bad_words])
+
+
+# rows of the release before
+
+
+def test_a_style_that_could_not_say_what_strength_means_means_what_it_did(postgres_farm: Farm) -> None:
+    farm = postgres_farm
+    with psycopg.connect(farm.superuser) as connection:
+        connection.execute(
+            "INSERT INTO style (style_id, team_id, name, version, spec, created_at) VALUES (7, 1, 'old', 1, %s, now())",
+            ['{"name": "old", "steps": 20, "strength": 0.4}'],
+        )
+    with farm.api.as_team(OURS) as tx:
+        (row,) = tx.styles()
+        assert (row.spec.strength_mode, row.spec.steps) == (StrengthMode.DIFFUSERS, 20)
+        assert tx.style_versions("old") == [row]
+        again = tx.add_style(replace(row, spec=row.spec))
+        assert again.version == 1, "it is what stands there"
+        new = tx.add_style(
+            replace(row, id=StyleId(8), spec=row.spec.model_copy(update={"strength_mode": StrengthMode.NOISE}))
+        )
+    with farm.api.as_team(OURS) as tx:
+        assert [(found.version, found.spec.strength_mode) for found in tx.style_versions("old")] == [
+            (2, StrengthMode.NOISE),
+            (1, StrengthMode.DIFFUSERS),
+        ]
+    assert new.version == 2

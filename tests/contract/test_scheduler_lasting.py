@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+from farm.core.garbage import folder_of
 from farm.core.ids import CampaignId
 from schemas.campaign import CampaignState
-from schemas.report import FailureKind
-from tests.support.store_farm import OURS, RENDERER, THEIRS, Farm, all_good, bad, good
+from schemas.report import FailureKind, RowReport
+from tests.support.store_farm import OURS, RENDERER, RENDITIONS, THEIRS, Farm, all_good, bad, good
 
 HOUR = timedelta(hours=1)
 NONE = timedelta(0)
@@ -32,10 +33,15 @@ def test_a_tombstone_is_kept_as_it_was_until_it_is_spared(farm: Farm) -> None:
 def finished(farm: Farm, number: int, fingerprints: str = "") -> CampaignId:
     campaign = farm.submit(number, renders=4, width=4)
     (shard,) = farm.take(farm.greet())
-    rows = [good(shard, n, fingerprint=fingerprints[n] * 64 if fingerprints else "") for n in range(3)]
+    rows = [with_renditions(good(shard, n, fingerprint=fingerprints[n] * 64 if fingerprints else "")) for n in range(3)]
     farm.settle(shard, [*rows, bad(3, FailureKind.BAD_SOURCE)])
     assert farm.state(campaign) is CampaignState.DONE
     return campaign
+
+
+def with_renditions(row: RowReport) -> RowReport:
+    assert row.picture is not None
+    return row.model_copy(update={"picture": row.picture.model_copy(update={"renditions": RENDITIONS})})
 
 
 def test_pruning_forgets_outcomes_bit_by_bit_and_pictures_that_nobody_else_shows(farm: Farm) -> None:
@@ -45,7 +51,8 @@ def test_pruning_forgets_outcomes_bit_by_bit_and_pictures_that_nobody_else_shows
     with farm.leading() as tx:
         assert tx.picture_count() == 5
         gone, keys = tx.prune(first, 2)
-    assert (gone, keys) == (2, [f"outputs/{first}/{n}-1/picture.png" for n in (0, 1)])
+    folders = [folder_of(f"outputs/{first}/{n}-1/picture.png", RENDITIONS) for n in (0, 1)]
+    assert (gone, keys) == (2, sorted(key for folder in folders for key in folder))
     with farm.leading() as tx:
         assert tx.prune(first, 10) == (2, [])
         assert tx.prune(first, 10) == (0, [])

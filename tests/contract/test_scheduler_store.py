@@ -13,18 +13,20 @@ from farm.core.ids import CampaignId, RendererName, Session, ShardId, mint
 from farm.core.placement import Backlog, Placed
 from farm.core.plan import Reclaim, Release
 from farm.core.records import Heartbeat
-from farm.core.settle import ShardRow
+from farm.core.settle import ShardRow, reuse
 from farm.core.shard import ordinals_of
 from farm.usecases.reclaim_shards import reclaim_shards
 from farm.usecases.settle_reports import From, settle_reports
 from schemas.campaign import CampaignState
 from schemas.report import FailureKind, RenderReport
 from tests.support.store_farm import (
+    MEASURED,
     NOW,
     OURS,
     OVER,
     PRICES,
     RENDERER,
+    RENDITIONS,
     THEIRS,
     TTL,
     Farm,
@@ -250,6 +252,37 @@ def test_a_settled_shard_leaves_outcomes_counts_and_a_finished_campaign(farm: Fa
     assert farm.events("campaign.state") == [{"state": "done"}]
 
 
+def test_what_was_measured_and_made_of_a_picture_is_read_back_as_it_was_reported(farm: Farm) -> None:
+    campaign, session = farm.submit(1, renders=5), farm.greet()
+    (shard,) = farm.take(session)
+    same, other = good(shard, 0, fingerprint="f" * 64), good(shard, 1)
+    assert same.picture is not None
+    made = same.picture.model_copy(update={"renditions": RENDITIONS, "measured": MEASURED})
+    farm.settle(shard, [same.model_copy(update={"picture": made, "numerics": "H100 batch=2"}), other])
+    with farm.api.as_team(OURS) as tx:
+        first, second = tx.outcomes(campaign, 0, 2)
+        assert tx.outcomes_after(campaign, outcome="succeeded", after=-1, limit=2) == [first, second]
+    assert (first.renditions, first.measured, first.numerics) == (RENDITIONS, MEASURED, "H100 batch=2")
+    assert (second.renditions, second.measured, second.numerics) == ((), None, "H100 torch")
+
+
+def test_a_picture_that_is_taken_over_brings_its_renditions_and_measures(farm: Farm) -> None:
+    first, session = farm.submit(1, renders=1, width=1), farm.greet()
+    (shard,) = farm.take(session)
+    row = good(shard, 0, fingerprint="f" * 64)
+    assert row.picture is not None
+    made = row.picture.model_copy(update={"renditions": RENDITIONS, "measured": MEASURED})
+    farm.settle(shard, [row.model_copy(update={"picture": made})])
+    second = farm.submit(2, renders=1, width=1)
+    (again,) = farm.take(session)
+    with farm.leading() as tx:
+        tx.write([reuse(tx.lock([again.id])[again.id], [(0, "f" * 64, tx.pictures(OURS, ["f" * 64])["f" * 64])])])
+    with farm.api.as_team(OURS) as team:
+        (before,), (after,) = team.outcomes(first, 0, 1), team.outcomes(second, 0, 1)
+    assert after.reused
+    assert (after.key, after.renditions, after.measured) == (before.key, RENDITIONS, MEASURED)
+
+
 def test_a_report_that_comes_twice_changes_nothing(farm: Farm) -> None:
     campaign = farm.submit(renders=5)
     (shard,) = farm.take(farm.greet())
@@ -298,7 +331,7 @@ def test_an_outcome_never_changes(farm: Farm) -> None:
     farm.settle(shard, [bad(0, FailureKind.BAD_SOURCE)])
     with farm.api.as_team(OURS) as tx:
         (row,) = tx.outcomes(campaign, 0, 5)
-    assert unwanted == [f"outputs/{campaign}/0-2/picture.png"], "the later picture is nobody's"
+    assert [one.key for one in unwanted] == [f"outputs/{campaign}/0-2/picture.png"], "the later picture is nobody's"
     assert row.key == f"outputs/{campaign}/0-1/picture.png"
 
 
@@ -307,12 +340,12 @@ def test_of_two_pictures_with_one_fingerprint_the_first_is_kept(farm: Farm) -> N
     first, second = farm.take(session)
     same = "f" * 64
     tally = farm.settle(first, [good(first, 0, fingerprint=same), good(first, 1, fingerprint=same)])
-    (kept,) = {f"outputs/{campaign}/{n}-1/picture.png" for n in (0, 1)} - set(tally.unwanted)
+    (kept,) = {f"outputs/{campaign}/{n}-1/picture.png" for n in (0, 1)} - {one.key for one in tally.unwanted}
     assert len(tally.unwanted) == 1
     later = farm.settle(second, [good(second, 5, fingerprint=same)])
-    assert later.unwanted == [f"outputs/{campaign}/5-1/picture.png"]
+    assert [one.key for one in later.unwanted] == [f"outputs/{campaign}/5-1/picture.png"]
     with farm.leading() as tx:
-        assert tx.keys_in_use([kept, *tally.unwanted, *later.unwanted]) == {kept}
+        assert tx.keys_in_use([kept, *(one.key for one in (*tally.unwanted, *later.unwanted))]) == {kept}
         assert list(tx.pictures(OURS, [same, "e" * 64])) == [same]
         assert tx.pictures(THEIRS, [same]) == {}
     with farm.api.as_team(OURS) as team:

@@ -3,23 +3,31 @@
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from actors.engine.fake import FakeEngine
-from actors.engine.port import Poisoned, Refused, Rendered, Row, Weights
-from actors.renderer import Renderer, RendererSettings
-from schemas.order import Lane, OrderRow
-from schemas.recipe import Output, PictureFormat
+from actors.engine.port import Poisoned, Refused, Weights
+from schemas.order import Lane
+from schemas.picture import PictureFormat
+from schemas.recipe import Output
 from schemas.report import Collected, Failure, FailureKind, Hello, Tried
 from schemas.source import SourceFault
-from tests.unit.actors.support import Depot, Scheduler, lora, order, picture, recipe, row, running_depot
-
-Make = Callable[..., Renderer]
+from tests.unit.actors.driving import Gate, Make, Recorder, running_renderers
+from tests.unit.actors.support import (
+    Depot,
+    Scheduler,
+    lora,
+    order,
+    picture,
+    recipe,
+    row,
+    rows_of,
+    running_depot,
+)
 
 
 @pytest.fixture
@@ -30,47 +38,8 @@ def depot() -> Iterator[Depot]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes renderers that are shut down at the end."""
-    with ExitStack() as stack:
-
-        def made(engine: FakeEngine | None = None) -> Renderer:
-            settings = RendererSettings(
-                name="farm/test/1/0", engine="fake", batch=2, cache=tmp_path / "cache", fake_seconds=0.0, io_threads=2
-            )
-            renderer = Renderer(settings, engine)
-            stack.callback(renderer.__ray_shutdown__)
-            return renderer
-
+    with running_renderers(tmp_path / "cache") as made:
         yield made
-
-
-class Gate:
-    """A GPU that works only when it is let: stands for the engine's sleep."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self, seconds: float) -> None:
-        self.reached.set()
-        assert self.open.wait(30)
-
-
-class Recorder(FakeEngine):
-    """Remembers the prompts of each pass."""
-
-    def __init__(self) -> None:
-        super().__init__(batch=2, seconds=0.0)
-        self.passes: list[list[str]] = []
-
-    def render(self, rows: Sequence[Row], should_stop: Callable[[], bool]) -> Sequence[Rendered | Failure]:
-        self.passes.append([row.prompt for row in rows])
-        return super().render(rows, should_stop)
-
-
-def rows_of(depot: Depot, count: int, first: int = 0) -> list[OrderRow]:
-    source = depot.add(picture())
-    return [row(first + number, recipe(source, seed=number), depot) for number in range(count)]
 
 
 def test_rows_are_rendered_uploaded_and_reported(depot: Depot, make: Make) -> None:
@@ -165,8 +134,8 @@ def test_revoking_what_waits_lets_what_is_in_the_gpu_finish(depot: Depot, make: 
 
 
 def test_an_interactive_shard_goes_ahead_of_bulk_that_is_warm(depot: Depot, make: Make) -> None:
-    gate, engine = Gate(), Recorder()
-    engine._sleep = gate
+    gate = Gate()
+    engine = Recorder(sleep=gate)
     renderer = make(engine)
     for shard, first in ((1, 0), (2, 10)):
         renderer.offer(order(rows_of(depot, 6, first), depot, shard=shard).model_dump_json())
@@ -181,15 +150,15 @@ def test_an_interactive_shard_goes_ahead_of_bulk_that_is_warm(depot: Depot, make
 
     def at_hand() -> bool:
         shared = renderer._shared
-        rows = [found for found in shared.sources.visible(shared.ledger.waiting()) if found[1].shard == 3]
-        return all(hand.weights is not None and key in shared.sources for hand, _, _, key in rows)
+        rows = [found for found in shared.sources.visible(shared.ledger.queue()) if found[1].shard == 3]
+        return all(hand.weights is not None and row.inputs in shared.sources for hand, _, row in rows)
 
     with renderer._shared.changed:
         assert renderer._shared.changed.wait_for(at_hand, 20)
     gate.open.set()
     Scheduler(renderer).all_of(15)
-    prompts = ["proof" if "proof" in each else "bulk" for each in engine.passes]
-    assert prompts == ["bulk", "proof", "proof", "bulk", "bulk", "bulk", "bulk", "bulk"]
+    prompts = ["proof" if each.prompt == "proof" else "bulk" for each in engine.begun]
+    assert prompts == ["bulk"] * 2 + ["proof"] * 3 + ["bulk"] * 10
 
 
 def test_revoking_by_a_former_leader_changes_nothing(depot: Depot, make: Make) -> None:
@@ -328,7 +297,8 @@ def test_one_bad_picture_does_not_touch_its_neighbours(depot: Depot, make: Make)
     rows = [row(number, recipe(source, prompt="bad" if number == 1 else "good"), depot) for number in range(4)]
     renderer.offer(order(rows, depot).model_dump_json())
     seen = Scheduler(renderer).all_of(4)
-    assert [seen[number].failure for number in range(4)] == [None, failure, None, None]
+    codes = [each.failure.code if each.failure else "" for _, each in sorted(seen.items())]
+    assert codes == ["", failure.code, "", ""]
 
 
 def test_what_fails_has_cost_its_part_of_the_pass(depot: Depot, make: Make) -> None:

@@ -97,8 +97,26 @@ def test_a_farm_with_rows_in_it_goes_up_and_down_again(migrated: Migrated) -> No
     assert migrated.all(SCHEMA) == before, "columns, indexes, constraints and rights are what they were"
     assert migrated.all("SELECT state FROM campaign ORDER BY campaign_id") == [("paused",), ("paused",)]
     assert migrated.all("SELECT state FROM shard ORDER BY shard_id") == [("ready",), ("done",)]
-    migrated.to("head")
+    migrated.to("0002")
     assert migrated.all(SCHEMA) == after
+
+
+OLD_PICTURE = """
+INSERT INTO picture (team_id, fingerprint, key, sha256, bytes, width, height, format)
+VALUES (1, '\\x01', 'k1', '\\x02', 1, 1, 1, 'png')
+"""
+
+
+def test_a_picture_of_the_release_before_has_no_renditions_and_no_measures(migrated: Migrated) -> None:
+    migrated.to("0002")
+    migrated.run("INSERT INTO team (team_id, name) VALUES (1, 'ours');" + OLD_PICTURE)
+    before = migrated.all(SCHEMA)
+    migrated.to("0003")
+    assert migrated.all("SELECT renditions, measured FROM picture") == [([], None)]
+    migrated.run(OLD_PICTURE.replace("01'", "03'").replace("k1", "k2"))  # that release, while the farm is rolled over
+    assert migrated.all("SELECT renditions, measured FROM picture WHERE key = 'k2'") == [([], None)]
+    migrated.to("-0002")
+    assert migrated.all(SCHEMA) == before
 
 
 def test_everything_goes_down_to_nothing(migrated: Migrated) -> None:

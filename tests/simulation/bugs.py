@@ -84,9 +84,9 @@ def _acknowledged_early(put: Put) -> None:
     hear = Mate.hear
 
     def hasty(self: Mate, collected: Any) -> Any:
-        reports, cache = hear(self, collected)
+        reports, *grown = hear(self, collected)
         self.seen_seq = max((report.seq for report in reports), default=self.seen_seq)
-        return reports, cache
+        return reports, *grown
 
     put(Mate, "hear", hasty)
 

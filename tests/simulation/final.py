@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from farm.core.audit import files_of
 from farm.core.garbage import folder_of
 from farm.core.ids import TeamId
+from farm.core.records import PictureFile
 from farm.store import memory_check
 from schemas.campaign import CampaignState
 
@@ -53,9 +55,11 @@ def _check_objects(world: "World") -> None:
         if outcome.picture is None:
             continue
         published = state.pictures.rows[outcome.picture].published
-        used.update(folder_of(published.key))
-        if world.depot.sha256(published.key) != published.sha256:
-            raise promises.broken("P3 object there", f"{published.key} of render {outcome.ordinal} is not there")
+        used.update(folder_of(published.key, published.renditions))
+        file = PictureFile(outcome.picture, published.key, published.sha256, published.bytes, published.renditions)
+        for what, key, _, sha256 in files_of(file):
+            if world.depot.sha256(key) != sha256:
+                raise promises.broken("P3 object there", f"{what} {key} of render {outcome.ordinal} is not there")
     orphans = sorted(key for key in world.depot.keys() - used if key.startswith("outputs/"))
     if orphans:
         raise promises.broken("P4 no orphan", f"{len(orphans)} objects belong to nothing: {orphans[0]}")

@@ -10,13 +10,18 @@ from farm.store.memory import MemoryStore
 from schemas.campaign import Block, Budget, CampaignSpec, ProofSpec, SourceEntry
 from schemas.checkpoint import CheckpointFile
 from schemas.order import Lane
-from schemas.style import StyleLora, StyleSpec
+from schemas.recipe import Output
+from schemas.rendition import Rendition
+from schemas.style import StrengthMode, StyleLora, StyleSpec
 from tests.simulation.kernel import BEGIN, moment
 
 SOURCES = [f"{n + 1:064x}" for n in range(48)]
 CHECKPOINTS = ("base", "other")
 LORAS = tuple(f"lora-{n}" for n in range(6))
 STYLES = tuple(f"style-{n}" for n in range(8))
+
+
+WITH_RENDITION = Output(renditions=(Rendition(name="feed", aspect="4:5"),))
 
 
 def digest(name: str) -> str:
@@ -55,7 +60,11 @@ def stock(store: MemoryStore, team: TeamId) -> None:
 
 def _style(n: int, name: str) -> StyleSpec:
     loras = () if n < 2 else (StyleLora(lora=LORAS[n - 2], scale=0.8),)
-    return StyleSpec(name=name, checkpoint=CHECKPOINTS[n % 2], loras=loras, steps=20 + 5 * (n % 3), size="64x64")
+    mode = StrengthMode.NOISE if n % 4 >= 2 else StrengthMode.DIFFUSERS  # which takes a part of its steps
+    steps = (20 + 5 * (n % 3)) // (2 if mode is StrengthMode.NOISE else 1)
+    return StyleSpec(
+        name=name, checkpoint=CHECKPOINTS[n % 2], loras=loras, steps=steps, size="64x64", strength_mode=mode
+    )
 
 
 def draw_campaign(rng: random.Random, name: str, most: int, now: float, gpus: tuple[str, ...]) -> CampaignSpec:
@@ -79,6 +88,7 @@ def draw_campaign(rng: random.Random, name: str, most: int, now: float, gpus: tu
             ),
         ),
         seed=rng.randrange(3),
+        output=WITH_RENDITION if sources % 3 == 0 else Output(),
         priority=rng.choice((50, 50, 50, 80, 20)),
         deadline=moment(now) + timedelta(seconds=rng.uniform(30, 400)) if rng.random() < 0.2 else None,
         budget=Budget(gpu_seconds=rng.uniform(5, 60)) if rng.random() < 0.15 else None,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from actors.ledger import Hand, Ledger, RowRef, Stage
 from farm.core.errors import DepotDown
 from schemas.order import OrderRow, ShardOrder
+from schemas.rendition import Rendition
 from schemas.report import (
     CacheCounts,
     Collected,
@@ -12,12 +13,14 @@ from schemas.report import (
     Hello,
     Offered,
     Published,
+    PublishedRendition,
     RenderReport,
     RowReport,
     Seconds,
     Tried,
     Warm,
 )
+from schemas.style import dimensions
 from tests.simulation.depot import Courier
 from tests.simulation.gpu import BROKEN_GPU, NO_DEPOT, Fate, Pass, Physics, Poll, failure_of, fate_of, row_seconds
 from tests.simulation.kernel import Kernel
@@ -276,17 +279,30 @@ class Life:
             self._courier.send(row.links.picture, data)
             if ref.ordinal % 4 == 0:  # what lies beside a picture is only there to be collected with it
                 self._courier.send(row.links.provenance, data)
+            made = tuple(self._rendition(row, wanted, data) for wanted in row.recipe.output.renditions)
         except DepotDown:
             if tried < _PUT_TRIES:
                 self.after(2.0**tried, self._upload, ref, row, took, tried + 1)
                 return
             self._fail(ref, row, NO_DEPOT, took)
         else:
-            width, height = (int(side) for side in row.recipe.size.split("x"))
+            width, height = dimensions(row.recipe.size)
             sha256 = self._courier.digest(data)
-            picture = Published(key=key, sha256=sha256, bytes=len(data), width=width, height=height, format="png")
+            picture = Published(
+                key=key, sha256=sha256, bytes=len(data), width=width, height=height, format="png", renditions=made
+            )
             report = RowReport(
                 ordinal=ref.ordinal, tried=Tried.SUCCEEDED, fingerprint=row.fingerprint, picture=picture, seconds=took
             )
             self._end(ref, report)
         self._answer()
+
+    def _rendition(self, row: OrderRow, wanted: Rendition, data: bytes) -> PublishedRendition:
+        """Raises `DepotDown`."""
+        pixels = data + wanted.name.encode()
+        self._courier.send(row.links.renditions[wanted.name], pixels)
+        width, height = wanted.crop(*dimensions(row.recipe.size))
+        sha256 = self._courier.digest(pixels)
+        return PublishedRendition(
+            name=wanted.name, sha256=sha256, bytes=len(pixels), width=width, height=height, format=wanted.format
+        )

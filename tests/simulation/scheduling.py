@@ -9,6 +9,7 @@ from farm.loops.scheduler import Pace, Scheduler
 from farm.ports import Depot
 from farm.telemetry import SchedulerMetrics
 from schemas.order import ShardOrder
+from schemas.report import Published
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import Line, SchedulerDatabase
 from tests.simulation.depot import SimulatedDepot
@@ -41,9 +42,9 @@ class Watch:
             return False
         return True
 
-    def drop(self, keys: Sequence[str]) -> None:
+    def drop(self, pictures: Sequence[Published]) -> None:
         try:
-            self._depot.delete([one for key in keys for one in folder_of(key)])
+            self._depot.delete([key for one in pictures for key in folder_of(one.key, one.renditions)])
         except DepotDown:
             pass  # the janitor finds them
 

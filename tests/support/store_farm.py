@@ -20,7 +20,19 @@ from farm.ports import ApiStore, SchedulerStore, SchedulerTx
 from farm.usecases.reclaim_shards import reclaim_shards
 from farm.usecases.settle_reports import From, Tally, settle_reports
 from schemas.campaign import Block, Budget, CampaignSpec, CampaignState, ResolvedCampaign, SourceEntry
-from schemas.report import Failure, FailureKind, Hello, Published, RenderReport, RowReport, Seconds, Tried
+from schemas.report import (
+    Failure,
+    FailureKind,
+    Hello,
+    Measured,
+    Published,
+    PublishedRendition,
+    RenderReport,
+    RowReport,
+    Seconds,
+    Tried,
+    TriedSeed,
+)
 from tests.unit.core.samples import block
 from tests.unit.core.samples import campaign as resolved_campaign
 
@@ -32,6 +44,19 @@ RENDERER = RendererName("farm/a/1/0")
 OTHER = RendererName("farm/a/1/1")
 PRICES = {"*": 3600.0}
 """A second of any GPU costs one."""
+
+
+RENDITIONS = (
+    PublishedRendition(name="feed", sha256="b" * 64, bytes=5, width=40, height=50, format="webp"),
+    PublishedRendition(name="wide", sha256="c" * 64, bytes=7, width=64, height=36, format="png"),
+)
+MEASURED = Measured(
+    tries=(
+        TriedSeed(seed=2**63 - 1, structure=0.25, edges=0.125, missed=("structure",)),
+        TriedSeed(seed=8, structure=0.5, identity=0.5, identity_by="structure", delta_e=12.5, phash="0f" * 8),
+    ),
+    kept=1,
+)
 
 
 def resolved_in(tx: SchedulerTx, campaign: CampaignId) -> ResolvedCampaign:

@@ -67,7 +67,7 @@ def verdict_on(
 def settled(actor: Actor, tx: SchedulerTx, lease: ShardRow, name: RendererName, fates: Sequence[str], b: int) -> Any:
     verdict = verdict_on(actor, tx, lease, name, fates, b)
     if isinstance(verdict, Refusal):
-        return verdict.keys
+        return [picture.key for picture in verdict.pictures]
     unwanted = sorted(tx.write([verdict]))
     if b % 2 and any(outcome.succeeded for outcome in verdict.outcomes):
         tx.note_success([name])

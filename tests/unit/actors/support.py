@@ -135,6 +135,7 @@ def row(ordinal: int, made: Recipe, depot: Depot | None = None) -> OrderRow:
         picture=f"{base}/picture",
         thumbnail=f"{base}/thumbnail",
         provenance=f"{base}/provenance",
+        renditions={each.name: f"{base}/{each.name}" for each in made.output.renditions},
     )
     fingerprint = hashlib.sha256(f"{ordinal}".encode()).hexdigest()
     return OrderRow(ordinal=ordinal, recipe=made, fingerprint=fingerprint, links=links)
@@ -163,7 +164,7 @@ def order(
         engine_digest="e" * 64,
         checkpoint=checkpoint or checkpoint_file(depot),
         loras=loras,
-        sources={each.recipe.source: depot.link(each.recipe.source) for each in rows},
+        sources={sha256: depot.link(sha256) for each in rows for sha256 in each.recipe.pictures},
         rows=tuple(rows),
     )
 
@@ -221,3 +222,8 @@ class Scheduler:
     def all_of(self, count: int) -> dict[int, RowReport]:
         self.until(lambda self: len(self.rows()) >= count)
         return self.rows()
+
+
+def rows_of(depot: Depot, count: int, first: int = 0) -> list[OrderRow]:
+    source = depot.add(picture())
+    return [row(first + number, recipe(source, seed=number), depot) for number in range(count)]

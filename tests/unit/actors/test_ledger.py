@@ -3,10 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from actors.ledger import REPORT_ROWS, REPORT_SECONDS, Ledger, RowRef, Stage
+from actors.making import Making
+from actors.prepare import Prepared
 from schemas.order import Lane, ShardOrder
-from schemas.report import Offered, RowReport, Tried
+from schemas.report import Failure, FailureKind, Offered, RowReport, Seconds, Tried
 from tests.unit.actors.support import order, recipe, row
 
 
@@ -110,7 +113,76 @@ def test_older_epoch_is_not_heard(ledger: Ledger) -> None:
     assert ledger.offer(a_shard(epoch=4)) is Offered.STALE_EPOCH
 
 
-moves = st.lists(st.tuples(st.sampled_from(["offer", "end", "revoke", "flush", "ack"]), st.integers(0, 5)), max_size=40)
+def begin(ledger: Ledger, ordinal: int, todo: tuple[int, ...] = ()) -> RowRef:
+    """Into the GPU; *todo* is still missing."""
+    ref = RowRef(1, "f", ordinal)
+    row = ledger.row(ref)
+    assert row is not None
+    nothing = Prepared(picture=Image.new("RGB", (64, 48)), mask=None, control=None, references=())
+    row.making = Making(row.order, nothing, todo=todo)
+    ledger.move([ref], Stage.RUNNING)
+    return ref
+
+
+def test_a_row_that_goes_back_for_another_try_waits_before_those_that_have_not_begun(ledger: Ledger) -> None:
+    ledger.offer(a_shard(rows=3))
+    ref = begin(ledger, 2)
+    ledger.move([ref], Stage.JUDGING)
+    ledger.wait_again(ref, 0.0)
+    assert [each.ordinal for _, each, _ in ledger.waiting()] == [2, 0, 1]
+    assert ledger.unpublished() == 1
+
+
+@pytest.mark.parametrize("stage", [Stage.RUNNING, Stage.JUDGING])
+def test_a_row_that_was_revoked_does_not_wait_again(ledger: Ledger, stage: Stage) -> None:
+    ledger.offer(a_shard(rows=1))
+    ref = begin(ledger, 0)
+    ledger.charge(ref, Seconds(denoise=2.0))
+    ledger.move([ref], stage)
+    ledger.revoke([1], 0.0, running=False)
+    ledger.charge(ref, Seconds(denoise=1.0))
+    ledger.wait_again(ref, 0.0)
+    (report,) = ledger.reports(0)
+    assert [(each.tried, each.seconds.denoise) for each in report.rows] == [(Tried.HANDED_BACK, 3.0)]
+
+
+def test_a_row_that_waits_for_another_try_is_handed_back_with_what_it_has_cost(ledger: Ledger) -> None:
+    ledger.offer(a_shard(rows=1))
+    ref = begin(ledger, 0)
+    ledger.charge(ref, Seconds(denoise=2.0, fetch=1.0))
+    ledger.wait_again(ref, 0.0)
+    ledger.revoke([1], 0.0, running=False)
+    assert ledger.reports(0)[0].rows[0].seconds == Seconds(denoise=2.0, fetch=1.0)
+
+
+def test_a_failure_is_reported_with_what_the_row_has_cost(ledger: Ledger) -> None:
+    ledger.offer(a_shard(rows=1))
+    ref = begin(ledger, 0)
+    ledger.charge(ref, Seconds(load=1.0))
+    ledger.fail([ref], Failure(kind=FailureKind.ENGINE, code="broken", detail="It broke."), 0.0)
+    assert ledger.reports(0)[0].rows[0].seconds.load == 1.0
+
+
+def test_tiles_of_a_row_that_is_partly_in_the_gpu_are_in_the_queue_until_it_is_revoked(ledger: Ledger) -> None:
+    ledger.offer(a_shard(rows=1))
+    ref = begin(ledger, 0, todo=(1001,))
+    assert [each for _, each, _ in ledger.queue()] == [ref]
+    assert list(ledger.waiting()) == []
+    ledger.revoke([1], 0.0, running=False)
+    assert list(ledger.queue()) == []
+
+
+def test_a_row_that_runs_under_an_older_fence_does_not_wait_again(ledger: Ledger) -> None:
+    ledger.offer(a_shard(rows=1))
+    ref = begin(ledger, 0)
+    ledger.offer(a_shard(rows=1, fence="g"))
+    ledger.wait_again(ref, 0.0)
+    assert [each.fence for _, each, _ in ledger.waiting()] == ["g"]
+
+
+moves = st.lists(
+    st.tuples(st.sampled_from(["offer", "again", "end", "revoke", "flush", "ack"]), st.integers(0, 5)), max_size=40
+)
 
 
 @given(moves)
@@ -127,6 +199,9 @@ def test_every_row_taken_is_reported_exactly_once(steps: list[tuple[str, int]]) 
             ledger.move([ref], Stage.RUNNING)
             ended(ledger, ref, now)
             seen.append(ref)
+        elif what == "again" and (waiting := [ref for _, ref, _ in ledger.waiting()]):
+            ledger.move([waiting[0]], Stage.JUDGING)
+            ledger.wait_again(waiting[0], now)
         elif what == "revoke":
             seen += [ref for _, ref, _ in ledger.waiting() if ref.shard == choice]
             ledger.revoke([choice], now)

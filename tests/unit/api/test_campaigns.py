@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from farm.core.ids import CampaignId, read
+from schemas.style import StrengthMode
 from tests.unit.api.world import KEY, OURS, World, lora_of
 
 Spec = dict[str, Any]
@@ -42,6 +43,7 @@ def test_everything_wrong_with_a_style_is_said_at_once(http: TestClient, stocked
         "checkpoint": "nowhere",
         "loras": [{"lora": "anime"}, {"lora": "nobody"}],
         "strength": 0.09,
+        "strength_mode": "diffusers",
         "steps": 10,
         "size": "100x64",
         "prompt": "{Prompt}",
@@ -61,9 +63,16 @@ def test_everything_wrong_with_a_style_is_said_at_once(http: TestClient, stocked
 def test_the_strength_that_is_advised_does_work(steps: int) -> None:
     from farm.usecases.styles import strength_faults
 
-    (fault,) = strength_faults(0, steps, "x", "")
+    (fault,) = strength_faults(0, steps, StrengthMode.DIFFUSERS, "x", "")
     least = float(fault.detail.split()[-4])
-    assert strength_faults(least, steps, "x", "") == []
+    assert strength_faults(least, steps, StrengthMode.DIFFUSERS, "x", "") == []
+
+
+def test_as_noise_any_strength_but_none_at_all_does_something(http: TestClient, stocked: list[str]) -> None:
+    style = {"name": "bare", "steps": 1, "size": "64x64"}
+    assert http.post("/v1/styles", json=style | {"strength": 0.001}).status_code == 201
+    refused = http.post("/v1/styles", json=style | {"strength": 0})
+    assert (refused.status_code, refused.json()["code"]) == (422, "strength_too_low")
 
 
 # submitting
@@ -91,7 +100,7 @@ def test_campaigns_come_newest_first_in_pages(http: TestClient, stocked: list[st
 def test_every_fault_of_a_spec_is_said_at_once(world: World, http: TestClient, stocked: list[str]) -> None:
     http.post("/v1/styles", json={"name": "shop", "prompt": "{prompt} {sku}", "steps": 10, "size": "64x64"})
     gone = "src_" + "f" * 64
-    spec = spec_of([stocked[0], gone], strengths=[0.5, 0.05], sizes=["64x64", "65x64"], prompts=["{colour}"])
+    spec = spec_of([stocked[0], gone], strengths=[0.5, 0], sizes=["64x64", "65x64"], prompts=["{colour}"])
     spec["blocks"][0]["styles"] = ["anime", "nothing", "noir@9", "shop"]
     spec["blocks"][0]["sources"][0]["variables"] = {"sku": "A-17"}
     assert codes(http, spec) == {

@@ -58,8 +58,8 @@ def test_ranges_are_wide_for_a_guess_and_narrow_once_measured(
     for quote in (guess, found):
         seconds = quote["gpu_seconds"]
         assert 0 < seconds["low"] <= seconds["expected"] <= seconds["high"]
-    # anime runs 5 of its 10 steps in two renders, noir 4: 18 in all; one checkpoint and one LoRA are loaded.
-    assert found["gpu_seconds"]["expected"] == pytest.approx(18 * 0.5 + 1.5, rel=0.1)
+    # Both styles take 10 steps in two renders each: 40 in all; one checkpoint and one LoRA are loaded.
+    assert found["gpu_seconds"]["expected"] == pytest.approx(40 * 0.5 + 1.5, rel=0.1)
     assert guess["notes"] != found["notes"] == []
 
     def width(quote: dict[str, Any]) -> float:

@@ -221,7 +221,7 @@ A, B = f"{TO_Q}.lora_A.weight", f"{TO_Q}.lora_B.weight"
         (safetensors({f"t{n}": (0,) for n in range(20_001)}), "not_safetensors"),
         (safetensors({}), "lora_does_not_fit"),
         (lora_of(module="unet.down_blocks.9.to_q"), "lora_does_not_fit"),
-        (lora_of(rank=4096), "lora_does_not_fit"),
+        (lora_of(rank=0), "lora_does_not_fit"),
         (safetensors({A: (2, 9), B: (8, 2)}), "lora_does_not_fit"),
         (safetensors({A: (2, 8), B: (8, 3)}), "lora_does_not_fit"),
         (safetensors({A: (2, 8)}), "lora_does_not_fit"),

@@ -5,9 +5,10 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from PIL import Image
 
@@ -16,6 +17,7 @@ from farm.core.ids import CampaignId, Ordinal, TeamId, read
 from farm.core.records import OutcomeRow, TeamRow
 from farm.depot.memory import MemoryDepot
 from farm.store.memory import MemoryStore
+from schemas.report import Measured, TriedSeed
 
 OURS, THEIRS = TeamId(1), TeamId(2)
 KEY, THEIR_KEY = "farm_1_ours", "farm_2_theirs"
@@ -109,10 +111,18 @@ class World:
             self.store.add_team(TeamRow(team, f"team {team}", 1_500_000))
             self.store.add_key(team, hashlib.sha256(key.encode()).digest())
 
-    def settle(self, campaign: str, fates: Mapping[int, str]) -> None:
-        """Writes outcomes as the scheduler would, each succeeded one with its picture in the depot."""
+    def settle(
+        self, campaign: str, fates: Mapping[int, str], *, phashes: Mapping[int, str] | None = None, **fields: Any
+    ) -> None:
+        """Writes outcomes as the scheduler would, each succeeded one with its picture in the depot, and *fields*."""
         number = CampaignId(read("cmp", campaign))
-        self.store.settle(OURS, [self._outcome(number, ordinal, fate) for ordinal, fate in fates.items()])
+        rows = [self._outcome(number, ordinal, fate) for ordinal, fate in fates.items()]
+        good = [replace(row, **fields) if row.key is not None else row for row in rows]
+        for index, row in enumerate(good):
+            if phashes and row.ordinal in phashes:
+                tried = TriedSeed(seed=1, phash=phashes[row.ordinal])
+                good[index] = replace(row, measured=Measured(tries=(tried,), kept=0))
+        self.store.settle(OURS, good)
 
     def _outcome(self, campaign: CampaignId, ordinal: int, fate: str) -> OutcomeRow:
         now = self.clock.now()

@@ -74,3 +74,34 @@ def test_hours_that_cannot_be_read_are_refused(given: pytest.MonkeyPatch) -> Non
     given.setenv("FARM_OFF_PEAK", '["at night"]')
     with pytest.raises(BadRequest):
         pace_of(read(SchedulerSettings))
+
+
+def test_what_a_renderer_is_told_of_its_engine_comes_from_the_settings(given: pytest.MonkeyPatch) -> None:
+    for name, value in ENGINE.items():
+        given.setenv(f"FARM_ENGINE_{name.upper()}", value)
+    told = renderer_settings(read(SchedulerSettings), "farm/h100/1/0").model_dump()
+    assert {name: str(told[name]).lower() for name in ENGINE} == ENGINE
+
+
+ENGINE = {
+    "compile": "true",
+    "attention": "cudnn",
+    "vae": "half",
+    "quantise": "fp8",
+    "gpu_bytes": "1000000",
+    "ram_bytes": "2000000",
+    "identity": "/models/clip",
+    "encoders": "3",
+}
+
+
+def test_settings_of_the_engine_have_the_renderers_own_defaults_and_limits() -> None:
+    """They stand in two places, as the scheduler does not load what a renderer is made of."""
+    from actors.settings import RendererSettings
+
+    names = {"fake_seconds": "fake_seconds"} | {
+        name: f"engine_{name}" for name in (*ENGINE, "batch", "threads", "cache_bytes")
+    }
+    for theirs, ours in names.items():
+        one, other = RendererSettings.model_fields[theirs], SchedulerSettings.model_fields[ours]
+        assert (one.default, str(one.metadata)) == (other.default, str(other.metadata)), ours

@@ -76,7 +76,7 @@ def test_a_quote_says_what_a_budget_would_break(folder: Path, stocked: Farm, sch
 
 def test_what_is_wrong_is_said_when_it_is_quoted(folder: Path) -> None:
     assert "There is no style nothing" in run("campaign", "quote", "cup.png", "--style", "nothing", code=2).stderr
-    (folder / "autumn.yaml").write_text(FILE + "strengths: [0.01]\n")
+    (folder / "autumn.yaml").write_text(FILE + "strengths: [0]\n")
     assert "[strength_too_low]" in run("campaign", "quote", "autumn.yaml", code=2).stderr
 
 

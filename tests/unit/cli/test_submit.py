@@ -53,7 +53,7 @@ def faults(folder: Path, text: str) -> list[str]:
         ("variants: 20000", ["variants: 20000 is too large; at most 10,000"]),
         ("strenghts: 0.5", ["strenghts: there is no such key; did you mean `strengths`?"]),
         ("output: {qualty: 3}", ["output qualty: there is no such key; did you mean `quality`?"]),
-        ("output: {zzz: 1}", ["output zzz: there is no such key; there are format, quality"]),
+        ("output: {zzz: 1}", ["output zzz: there is no such key; there are format, quality, renditions, upscale"]),
         ("strengths: [0.5, 0.5]", ["strengths: the same value stands there twice"]),
         ("prompts: []", ["prompts: missing"]),
         ("output: webp", ["output: keys and their values belong here, each as `key: value`"]),

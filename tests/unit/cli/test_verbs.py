@@ -115,7 +115,7 @@ def test_a_campaign_file_that_is_wrong_is_2_before_anything_is_uploaded(
 
 
 def test_what_the_api_refuses_is_listed_in_full(stocked: Farm, tmp_path: Path) -> None:
-    result = run("campaign", "submit", write_campaign(tmp_path, styles=["noir", "anime"], strengths=[0.01]))
+    result = run("campaign", "submit", write_campaign(tmp_path, styles=["noir", "anime"], strengths=[0]))
     assert result.exit_code == 2, "as when it is found here"
     assert "/blocks/0/strengths/0" in result.stderr
     assert "[strength_too_low]" in result.stderr

@@ -10,7 +10,7 @@ from farm.core.settle import ShardRow
 from farm.core.shard import Ranges, ranges_of
 from schemas.campaign import ResolvedBlock, ResolvedCampaign, ResolvedSource
 from schemas.recipe import Output, Recipe
-from schemas.style import Digested, Fit, ResolvedStyle, Sampler
+from schemas.style import Digested, Fit, ResolvedStyle, Sampler, StrengthMode
 
 FENCE = Fence("4d6ed7a0-0000-4000-8000-000000000001")
 
@@ -30,6 +30,7 @@ def style(name: str = "anime", **changes: Any) -> ResolvedStyle:
         "size": "64x48",
         "fit": Fit.CROP,
         "background": "#ffffff",
+        "strength_mode": StrengthMode.DIFFUSERS,  # renders of different strengths then cost differently
     }
     return ResolvedStyle.model_validate(values | changes)
 
@@ -76,6 +77,7 @@ def recipe(**changes: Any) -> Recipe:
         "background": "#ffffff",
         "seed": 7,
         "output": Output(),
+        "strength_mode": StrengthMode.DIFFUSERS,  # so half its steps at half strength
     }
     return Recipe.model_validate(values | changes)
 

@@ -15,8 +15,9 @@ from farm.core.audit import (
     audit_ledger,
     audit_tries,
     common,
+    file_findings,
+    files_of,
     minus_ranges,
-    picture_findings,
     spell,
     union,
 )
@@ -24,6 +25,7 @@ from farm.core.ids import CampaignId, Ordinal, TeamId
 from farm.core.records import Ledger, PictureFile, TriesRow
 from farm.core.shard import Ranges, ordinals_of, ranges_of
 from schemas.campaign import CampaignState
+from schemas.report import PublishedRendition
 from tests.unit.core.samples import ranges
 
 SOUND = Ledger(
@@ -112,8 +114,18 @@ def test_tries_are_those_on_record(row: TriesRow, fine: bool) -> None:
     ],
 )
 def test_a_picture_is_what_its_row_says(found: tuple[int | None, str], codes: list[str]) -> None:
-    picture = PictureFile(1, "outputs/1/2/3-a/picture.png", "a" * 64, 9)
-    assert [finding.code for finding in picture_findings(picture, *found)] == codes
+    ((what, key, size, sha256),) = files_of(PictureFile(1, "outputs/1/2/3-a/picture.png", "a" * 64, 9))
+    findings = file_findings(what, key, size, sha256, found_bytes=found[0], found=found[1])
+    assert [finding.code for finding in findings] == codes
+
+
+def test_a_rendition_is_looked_at_like_its_picture() -> None:
+    made = PublishedRendition(name="feed", sha256="c" * 64, bytes=5, width=8, height=10, format="webp")
+    picture = PictureFile(1, "outputs/1/2/3-a/picture.png", "a" * 64, 9, (made,))
+    _, rendition = files_of(picture)
+    assert rendition == ("rendition", "outputs/1/2/3-a/rendition-feed.webp", 5, "c" * 64)
+    (finding,) = file_findings(*rendition, found_bytes=5, found="d" * 64)
+    assert (finding.promise, finding.code, finding.subject) == (Promise.P3, "rendition_differs", rendition[1])
 
 
 def test_everything_wrong_is_counted_and_some_of_it_shown() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from farm.core.errors import BadRequest
 from farm.core.garbage import MANY, MOST_AT_ONCE, alarm, attempt_at, check_grace, folder_of, in_use, most_orphans
-from schemas.recipe import PictureFormat
+from schemas.picture import PictureFormat
+from schemas.report import PublishedRendition
 
 FOLDER = "outputs/1/22/3-abc"
 
@@ -16,8 +17,11 @@ FOLDER = "outputs/1/22/3-abc"
 @pytest.mark.parametrize("form", list(PictureFormat))
 def test_what_lies_beside_a_picture_in_use_is_in_use(form: PictureFormat) -> None:
     picture = f"{FOLDER}/picture.{form}"
-    keys = [*folder_of(picture), "outputs/1/22/3-abd/thumbnail.webp", f"{FOLDER}x/picture.{form}"]
-    assert in_use(keys, {picture}) == set(folder_of(picture))
+    made = PublishedRendition(name="feed", sha256="c" * 64, bytes=5, width=8, height=10, format="webp")
+    folder = folder_of(picture, [made])
+    assert f"{FOLDER}/rendition-feed.webp" in folder
+    keys = [*folder, "outputs/1/22/3-abd/thumbnail.webp", f"{FOLDER}x/picture.{form}"]
+    assert in_use(keys, {picture}) == set(folder)
 
 
 def test_a_picture_of_another_attempt_keeps_nothing_here() -> None:

@@ -106,12 +106,20 @@ def test_an_old_fence_is_refused_and_its_pictures_are_nobodys(
     shard: ShardRow, rows: list[RowReport], fence: str
 ) -> None:
     found = decide(shard, rows, fence)
-    assert found == Refusal(tuple(r.picture.key for r in rows if r.picture is not None))
+    assert found == Refusal(tuple(r.picture for r in rows if r.picture is not None))
 
 
 def test_a_shard_that_is_not_there_and_one_never_leased_refuse_reports() -> None:
-    assert decide(None, [row(1)]) == Refusal(("out/1",))
-    assert decide(shard_row(fence=None), [row(1)]) == Refusal(("out/1",))
+    (picture,) = [row(1).picture]
+    assert picture is not None
+    assert decide(None, [row(1)]) == Refusal((picture,))
+    assert decide(shard_row(fence=None), [row(1)]) == Refusal((picture,))
+
+
+def test_the_numerics_of_an_outcome_are_those_of_its_pass_where_the_row_names_them() -> None:
+    in_a_pass = row(1).model_copy(update={"numerics": "H100 batch=2"})
+    found = accepted(shard_row(((0, 2),)), [row(0), in_a_pass])
+    assert [outcome.numerics for outcome in found.outcomes] == ["H100", "H100 batch=2"]
 
 
 @pytest.mark.parametrize("state", ["ready", "cancelled"])

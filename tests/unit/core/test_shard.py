@@ -14,6 +14,8 @@ from farm.core.proof import sample
 from farm.core.records import NewShard
 from farm.core.renderer_states import LOST, RENDERER_EDGES
 from farm.core.shard import (
+    LINKS,
+    MAX_LINKS,
     MAX_RENDERS,
     MAX_SECONDS,
     MAX_SHARDS,
@@ -32,8 +34,12 @@ from farm.core.shard import (
     ranges_of,
     size_of,
 )
+from farm.core.work import unet_steps_at
 from schemas.campaign import ResolvedCampaign
-from tests.unit.core.samples import block, campaign, campaigns, ordinals, ranges
+from schemas.recipe import Output, Upscale
+from schemas.rendition import Rendition
+from schemas.style import StrengthMode
+from tests.unit.core.samples import block, campaign, campaigns, ordinals, ranges, style
 
 
 @given(campaigns, st.floats(0.001, 5), st.floats(0.01, 60))
@@ -201,3 +207,31 @@ def test_a_shard_ends_done_or_cancelled_and_never_begins_again() -> None:
 def test_every_state_of_a_renderer_can_end() -> None:
     states = {state for edge in RENDERER_EDGES for state in edge}
     assert {frm for frm, to in RENDERER_EDGES if to == LOST} == states - {LOST}
+
+
+def test_an_order_holds_so_many_links_however_many_renditions_a_render_has() -> None:
+    made = tuple(Rendition(name=f"r{n}", aspect="1:1") for n in range(12))
+    of = campaign(block(variants=1000)).model_copy(update={"output": Output(renditions=made)})
+    widths = [size_of(shard.todo) for shard in cut(of, lambda _: 0.001, 30.0)]
+    assert max(widths) * (LINKS + len(made)) <= MAX_LINKS
+    assert sum(widths) == 1000
+
+
+def test_a_render_costs_what_its_tiles_cost_too() -> None:
+    """A render of 64x64 that is made twice as large is rendered again in nine tiles of that size."""
+    plain, large = Output(), Output(renditions=(Rendition(name="x2", size="128x128"),), upscale=Upscale(steps=8))
+    one = block(strengths=1)
+    steps = []
+    for output in (plain, large):
+        of = campaign(one).model_copy(update={"output": output})
+        assert max(1, recipe_at(of, 0).unet_steps) == unet_steps_at(of, 0)
+        steps.append(recipe_at(of, 0).unet_steps)
+    assert steps[1] - steps[0] == 9 * 8
+
+
+@pytest.mark.parametrize(("mode", "steps"), [(StrengthMode.NOISE, [30, 30]), (StrengthMode.DIFFUSERS, [3, 15])])
+def test_strength_as_noise_takes_all_steps_whatever_it_is(mode: StrengthMode, steps: list[int]) -> None:
+    one = block().model_copy(update={"styles": (style(strength_mode=mode),), "strengths": (0.1, 0.5)})
+    of = campaign(one)
+    assert [unet_steps_at(of, n) for n in range(2)] == steps
+    assert [recipe_at(of, n).unet_steps for n in range(2)] == steps

@@ -5,9 +5,30 @@ from typing import Any
 import pytest
 
 from farm.core.sound import sound
-from schemas.report import Failure, FailureKind, Published, RenderReport, RowReport, Seconds, Tried
+from schemas.report import (
+    Failure,
+    FailureKind,
+    Measured,
+    Published,
+    PublishedRendition,
+    RenderReport,
+    RowReport,
+    Seconds,
+    Tried,
+    TriedSeed,
+)
 
 PICTURE = Published(key="outputs/1/2/3-x/picture.png", sha256="a" * 64, bytes=9, width=64, height=48, format="png")
+
+
+RENDITION = PublishedRendition(name="feed", sha256="b" * 64, bytes=5, width=8, height=10, format="webp")
+MEASURED = Measured(
+    tries=(TriedSeed(seed=7, structure=0.4, missed=("structure",)), TriedSeed(seed=8, phash="0f" * 8)), kept=1
+)
+
+
+def picture(**changes: Any) -> Published:
+    return PICTURE.model_copy(update=changes)
 
 
 def row(**changes: Any) -> RowReport:
@@ -21,7 +42,8 @@ def report(*rows: RowReport) -> RenderReport:
 
 def test_what_is_sound_stays_as_it_is() -> None:
     back = RowReport(ordinal=3, tried=Tried.HANDED_BACK, fingerprint="0" * 64)
-    whole = report(row(seconds=Seconds(denoise=3.0)), back)
+    made = picture(renditions=(RENDITION,), measured=MEASURED)
+    whole = report(row(seconds=Seconds(denoise=3.0), numerics="H100 batch=4"), row(ordinal=2, picture=made), back)
     assert sound(whole) is whole
 
 
@@ -34,6 +56,10 @@ def test_what_is_sound_stays_as_it_is() -> None:
         {"picture": PICTURE.model_copy(update={"bytes": -1})},
         {"picture": PICTURE.model_copy(update={"sha256": "no"})},
         {"picture": PICTURE.model_copy(update={"key": "weights/theirs"})},
+        {"picture": picture(renditions=(RENDITION, RENDITION))},
+        {"picture": picture(renditions=(RENDITION.model_copy(update={"name": "../../theirs"}),))},
+        {"picture": picture(renditions=(RENDITION.model_copy(update={"format": "x/../picture.png"}),))},
+        {"picture": picture(renditions=(RENDITION.model_copy(update={"bytes": 0}),))},
         {"fingerprint": "\x00"},
     ],
     ids=str,
@@ -61,3 +87,26 @@ def test_words_that_postgresql_cannot_keep_are_mended() -> None:
     assert found.failure.detail.startswith("a\ufffdbccc")
     assert len(found.failure.detail) == 2000
     assert found.failure.kind is FailureKind.ENGINE
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        MEASURED.model_copy(update={"kept": 2}),
+        MEASURED.model_copy(update={"kept": -1}),
+        Measured(tries=(), kept=0),
+        Measured(tries=(TriedSeed(seed=-1),), kept=0),
+        Measured(tries=(TriedSeed(seed=1, phash="\x00" * 16),), kept=0),
+        Measured(tries=(TriedSeed(seed=1, missed=("a\x00",)),), kept=0),
+        Measured(tries=(TriedSeed(seed=1, identity_by="x" * 999),), kept=0),
+    ],
+    ids=str,
+)
+def test_measures_that_make_no_sense_are_left_out_and_the_picture_stays(measured: Measured) -> None:
+    (found,) = sound(report(row(picture=picture(measured=measured)))).rows
+    assert (found.tried, found.picture) == (Tried.SUCCEEDED, PICTURE)
+
+
+def test_numerics_that_cannot_be_written_down_are_those_of_the_renderer() -> None:
+    (found,) = sound(report(row(numerics="H100\x00"))).rows
+    assert (found.numerics, found.picture) == ("", PICTURE)

@@ -15,13 +15,15 @@ from PIL import Image
 from pydantic import BaseModel
 
 from farm.cli.campaign_file import from_value, read_file
+from farm.cli.companions import FOLDERS
 from farm.cli.main import app
 from farm.core.campaign import EDGES
 from ops import docs
+from schemas.campaign import BlendEntry, CampaignSpec, MaskEntry, SourceEntry
 from schemas.campaign import Block as CampaignBlock
-from schemas.campaign import CampaignSpec, SourceEntry
-from schemas.recipe import Output
-from schemas.style import StyleLora, StyleSpec
+from schemas.recipe import Output, Upscale
+from schemas.rendition import Rendition
+from schemas.style import Checks, Prepare, StyleControl, StyleLora, StyleReference, StyleSpec
 from tests.unit.docs.pages import (
     DOCUMENTS,
     ROOT,
@@ -138,10 +140,21 @@ def test_make_help_lists_every_target() -> None:
 
 
 def sources_of(value: Any) -> Iterator[str]:
+    """Every picture and folder that a campaign names."""
     for block in value.get("blocks", [value]):
-        given = block["sources"]
-        for entry in given if isinstance(given, list) else [given]:
-            yield entry["source"] if isinstance(entry, dict) else entry
+        yield from (block[key] for key in FOLDERS if key in block)
+        yield from _named(block["sources"])
+
+
+def _named(given: Any) -> Iterator[str]:
+    match given:
+        case str():
+            yield given
+        case list():
+            yield from (name for one in given for name in _named(one))
+        case dict():
+            keys = ("source", "mask", "control", "references", "blend", "picture")
+            yield from (name for key in keys if key in given for name in _named(given[key]))
 
 
 @pytest.mark.parametrize("block", CAMPAIGNS, ids=str)
@@ -168,7 +181,10 @@ def test_the_block_that_is_counted_in_words_has_as_many_renders(folder: Path) ->
 
 @pytest.mark.parametrize("block", STYLES, ids=str)
 def test_styles_validate(block: Block) -> None:
-    StyleSpec.model_validate(yaml.safe_load(block.text))
+    value = yaml.safe_load(block.text)
+    if pictures := value.get("reference", {}).get("pictures"):  # paths, as `farm style add` takes them
+        value["reference"]["pictures"] = [f"src_{number:064x}" for number, _ in enumerate(pictures)]
+    StyleSpec.model_validate(value)
 
 
 def test_other_blocks_can_be_read() -> None:
@@ -190,10 +206,18 @@ def test_the_drawn_states_of_a_campaign_are_the_real_ones() -> None:
     assert arrows == {(frm.value, to.value) for frm, to in EDGES}
 
 
-@pytest.mark.parametrize("kind", [CampaignSpec, CampaignBlock, SourceEntry, Output, StyleSpec, StyleLora])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(CampaignSpec, CampaignBlock, SourceEntry, MaskEntry, BlendEntry, Output, Upscale, Rendition),
+        *(StyleSpec, StyleLora, Prepare, StyleControl, StyleReference, Checks),
+    ],
+)
 def test_every_key_of_a_file_is_explained(kind: type[BaseModel]) -> None:
-    page = ROOT / "docs" / "campaigns.md"
-    explained = set(quoted(page)) | set(re.findall(r"(\w+):", " ".join(block.text for block in blocks("yaml"))))
+    pages = (ROOT / "docs" / "campaigns.md", ROOT / "docs" / "engine.md")
+    explained = {text for page in pages for text in quoted(page)} | set(
+        re.findall(r"(\w+):", " ".join(block.text for block in blocks("yaml")))
+    )
     assert set(kind.model_fields) <= explained
 
 

@@ -7,6 +7,7 @@ from farm.core.errors import DepotDown
 from farm.loops.depot_watch import DepotWatch
 from farm.ports import Depot
 from farm.telemetry import SchedulerMetrics
+from schemas.report import Published, PublishedRendition
 
 
 class Store:
@@ -57,7 +58,10 @@ def test_a_store_that_hangs_counts_as_down_and_is_asked_once() -> None:
 def test_an_unwanted_picture_goes_with_what_lies_beside_it() -> None:
     store = Store()
     seen = watch(store)
-    seen.drop(["outputs/1/2/3-t/picture.png"])
+    made = PublishedRendition(name="feed", sha256="b" * 64, bytes=5, width=8, height=10, format="webp")
+    key = "outputs/1/2/3-t/picture.png"
+    seen.drop([Published(key=key, sha256="a" * 64, bytes=9, width=8, height=8, format="png", renditions=(made,))])
     assert store.did_delete.wait(10)
-    assert store.deleted == [f"outputs/1/2/3-t/{name}" for name in ("picture.png", "thumbnail.webp", "provenance.json")]
+    names = ("picture.png", "thumbnail.webp", "provenance.json", "rendition-feed.webp")
+    assert store.deleted == [f"outputs/1/2/3-t/{name}" for name in names]
     seen.close()

@@ -17,7 +17,7 @@ from farm.loops.roster import Roster
 from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, Silent
 from farm.telemetry import SchedulerMetrics
 from schemas.order import WIRE_MAJOR
-from schemas.report import CacheCounts, Collected, Hello, Offered, RenderReport, Warm
+from schemas.report import CacheCounts, Collected, GpuTime, Hello, Offered, RenderReport, Warm
 
 ONE, TWO = RendererName("farm/a/1/0"), RendererName("farm/a/1/1")
 TTL = timedelta(seconds=30)
@@ -332,12 +332,12 @@ def test_after_a_failure_of_the_database_everybody_is_asked_again(world: World, 
 def test_only_reports_that_were_not_settled_are_given_on() -> None:
     mate = Mate(ONE)
     mate.greet(hello().hello)
-    reports, _ = mate.hear(collected(5, 6))
+    reports, *_ = mate.hear(collected(5, 6))
     assert [report.seq for report in reports] == [5, 6]
-    again, _ = mate.hear(collected(5, 6, 7))
+    again, *_ = mate.hear(collected(5, 6, 7))
     assert [report.seq for report in again] == [5, 6, 7], "nothing was settled yet"
     mate.settled(6, frozenset())
-    rest, _ = mate.hear(collected(5, 6, 7))
+    rest, *_ = mate.hear(collected(5, 6, 7))
     assert [report.seq for report in rest] == [7]
 
 
@@ -368,6 +368,18 @@ def test_cache_counts_are_told_as_what_was_added() -> None:
     assert mate.hear(collected(hits=5))[1].lora_hits == 2
     mate.greet(hello(session="newer").hello)
     assert mate.hear(collected(hits=1))[1].lora_hits == 1
+
+
+def test_what_the_gpu_did_is_told_as_what_was_added_and_never_as_less_than_nothing() -> None:
+    mate = Mate(ONE)
+    mate.greet(hello().hello)
+
+    def heard_of(gpu: GpuTime) -> GpuTime:
+        return mate.hear(collected().model_copy(update={"gpu": gpu}))[2]
+
+    assert heard_of(GpuTime(denoise=3.0, passes=4, rows=9)) == GpuTime(denoise=3.0, passes=4, rows=9)
+    assert heard_of(GpuTime(denoise=3.5, idle=1.0, passes=5, rows=9)) == GpuTime(denoise=0.5, idle=1.0, passes=1)
+    assert heard_of(GpuTime()) == GpuTime()
 
 
 def test_a_heartbeat_is_written_once_for_each_answer() -> None:

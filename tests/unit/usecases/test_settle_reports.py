@@ -6,7 +6,7 @@ import pytest
 
 from farm.core.ids import RendererName
 from farm.usecases.settle_reports import From, Tally, settle_reports
-from schemas.report import FailureKind, RenderReport, RowReport, Seconds
+from schemas.report import FailureKind, Measured, RenderReport, RowReport, Seconds, TriedSeed
 from tests.support.memory_farm import memory_farm
 from tests.support.store_farm import OTHER, OURS, RENDERER, Farm, all_good, back, bad, good, resolved_in
 
@@ -67,6 +67,23 @@ def test_of_an_old_lease_nothing_is_charged_and_its_pictures_are_unwanted(farm: 
     (shard,) = farm.take(farm.greet())
     tally = settle(farm, From(RENDERER, "n", "H100", [report(1, shard.id, "an old one", all_good(shard))]))
     assert (tally.refused, tally.gpu_seconds, len(tally.unwanted)) == (5, 0.0, 5)
+
+
+def test_rerolls_and_missed_checks_are_counted_once(farm: Farm) -> None:
+    farm.submit(renders=5)
+    (shard,) = farm.take(farm.greet())
+    tries = (TriedSeed(seed=1, missed=("structure", "edges")), TriedSeed(seed=2, missed=("edges",)), TriedSeed(seed=3))
+    rows = [measured(good(shard, n), Measured(tries=tries, kept=kept)) for n, kept in enumerate((1, 2, 2))]
+    once = From(RENDERER, "n", "H100", [report(1, shard.id, shard.fence, [*rows, good(shard, 3)])])
+    tally = settle(farm, once)
+    assert (tally.rerolls, tally.missed) == (6, {"edges": 1})
+    again = settle(farm, once)
+    assert (again.rerolls, again.missed) == (0, {})
+
+
+def measured(row: RowReport, found: Measured) -> RowReport:
+    assert row.picture is not None
+    return row.model_copy(update={"picture": row.picture.model_copy(update={"measured": found})})
 
 
 def test_a_step_is_learned_by_type_of_gpu_without_the_loading(farm: Farm) -> None:

@@ -93,7 +93,8 @@ class Kernels:
     def _compile(self, unet: torch.nn.Module) -> None:
         """Every bucket is a graph of its own. Merging LoRAs writes into the weights and leaves graphs valid."""
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self._settings.cache / "compiled")  # torch has set its own by now
-        torch._dynamo.config.recompile_limit = _GRAPHS  # noqa: SLF001 - there is no public way to say it
+        limits = {"recompile_limit": _GRAPHS}
+        torch._dynamo.config.load_config(limits)  # noqa: SLF001 - there is no public way to say it
         unet.compile(dynamic=False)
 
 

@@ -26,7 +26,7 @@ def demo_campaign(client: Client) -> CampaignSpec:
             Block(
                 sources=tuple(SourceEntry(source=source.id, prompt=PHOTOS[name]) for name, source in sources.items()),
                 styles=("anime", "cartoon", "cinematic", "illustration"),
-                strengths=(0.35, 0.6),
+                strengths=(0.3, 0.55),
             ),
         ),
         seed=20,

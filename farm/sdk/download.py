@@ -1,4 +1,4 @@
-"""Pictures into a folder, their renditions into folders in it: in parallel, checked, never half a file under its name."""
+"""Pictures into a folder, renditions into folders in it: in parallel, checked, and never half a file under its name."""
 
 import hashlib
 import re

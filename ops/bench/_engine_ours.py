@@ -1,4 +1,7 @@
-"""Halftone's engine as an arm: through its port, as the renderer drives it: weights by weights, longest rows first."""
+"""Halftone's engine as an arm, through its port: weights by weights, and of those that wait the longest row first.
+
+In what order rows join is up to whoever drives the engine.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

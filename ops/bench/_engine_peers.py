@@ -19,7 +19,7 @@ Pictures = dict[int, Image.Image]
 
 
 class Arm(Protocol):
-    """``made`` of all turns is compared: same tasks, same order of random numbers."""
+    """A way of making the pictures: the same ones, from the same random numbers, whichever arm it is."""
 
     @property
     def name(self) -> str: ...

@@ -21,7 +21,7 @@ from farm.bootstrap.demo import PHOTOS
 from farm.embedded import SHIPPED
 from ops.demo_checkpoint.filters import Rgb
 from schemas.report import Failure
-from schemas.style import Sampler, StyleSpec
+from schemas.style import Sampler, StrengthMode, StyleSpec
 
 SIZE: Final = 256
 HELD_OUT: Final = {name: prompt for name, prompt in PHOTOS.items() if not name.startswith("hubble")}
@@ -48,6 +48,7 @@ class Wanted:
     strength: float
     seed: int = 1
     guidance: float | None = None  # none: that of the styles, with their negative prompt
+    mode: StrengthMode = StrengthMode.NOISE
 
 
 class Studio:
@@ -93,6 +94,7 @@ class Studio:
             steps=look.steps,
             guidance=guidance,
             sampler=Sampler.EULER,
+            mode=wanted.mode,
         )
         match self._ended(row).result:
             case Rendered(picture=picture):

@@ -119,6 +119,13 @@ def test_controlnet_is_that_of_diffusers(
     assert_others(ours, plain)
 
 
+def test_each_row_is_held_to_the_edges_of_its_own_source(farmyard: Path, engine: Engine) -> None:
+    load(engine, farmyard)
+    rows = [a_row(number, control=ControlInput(CANNY, None, 1.0)) for number in (10, 11)]
+    for row, ours in zip(rows, rendered(engine, *rows), strict=True):
+        assert_same(ours, controlled(farmyard / "checkpoint", row))
+
+
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 @pytest.mark.parametrize("scale", [0.6, 1.2])
 def test_reference_is_the_ip_adapter_of_diffusers(

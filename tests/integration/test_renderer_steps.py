@@ -100,6 +100,7 @@ def test_a_preview_overtakes_bulk_that_is_in_the_middle_and_bulk_goes_on_afterwa
         [depot.add(b"two")],
         [depot.add(b"one")],
     ]
+    assert read(renderer)[1].swap > 0
 
 
 @pytest.mark.parametrize(("lane", "count"), [(Lane.BULK, 1), (Lane.INTERACTIVE, 2)])
@@ -235,6 +236,7 @@ def test_what_the_gpu_thread_does_adds_up_to_the_time_that_passed(depot: Depot, 
     assert last[0] - first[2] <= told <= last[2] - first[0]
     assert last[1].denoise > 0
     assert last[1].load > 0
+    assert last[1].swap == 0
     assert last[1].rows == 5 * STEPS
     assert 3 * STEPS <= last[1].passes <= 5 * STEPS
 

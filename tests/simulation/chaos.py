@@ -80,7 +80,7 @@ class Chaos:
             case Disaster.RENDERER_KILLED:
                 cluster.kill(name)
             case Disaster.RENDERER_FROZEN:
-                self._freeze(name, rng.uniform(1, 60))
+                self._freeze(name, rng.uniform(1, 40))  # shorter than the grace time, which rests on it
             case Disaster.NODE_LOST if node is not None:
                 cluster.lose(node, rng.uniform(5, 60))
             case Disaster.NODE_DRAINED if node is not None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.packing import OVERTAKE, Packed, Place, Turn, going_on, next_turn
@@ -52,6 +52,7 @@ def under_way(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(), under_way(), st.none() | places)
 def test_a_turn_takes_only_rows_that_are_ready_and_fit(
     waiting: list[Row], active: list[Row], warm: Place[str] | None
@@ -67,6 +68,7 @@ def test_a_turn_takes_only_rows_that_are_ready_and_fit(
     assert len(joining) <= max(0, BATCH[chosen.place.group] - len(there))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(), under_way(), st.none() | places)
 def test_nothing_under_way_is_lost_and_nothing_meets_other_weights(
     waiting: list[Row], active: list[Row], warm: Place[str] | None
@@ -77,11 +79,13 @@ def test_nothing_under_way_is_lost_and_nothing_meets_other_weights(
         assert {row.place.weights for row in active if row.place.group == chosen.place.group} <= {chosen.place.weights}
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(), under_way(), st.none() | places)
 def test_what_is_under_way_always_goes_on(waiting: list[Row], active: list[Row], warm: Place[str] | None) -> None:
     assert not active or turn(waiting, active, warm) is not None
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(), under_way(), st.none() | places)
 def test_an_urgent_row_that_can_go_goes_and_no_bulk_joins_while_one_cannot(
     waiting: list[Row], active: list[Row], warm: Place[str] | None
@@ -106,6 +110,7 @@ def _conflicts(row: Row, active: list[Row]) -> bool:
     )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(urgent=False), under_way(), st.none() | places)
 def test_urgent_rows_whose_pictures_are_on_their_way_hold_up_nobody(
     bulk: list[Row], active: list[Row], warm: Place[str] | None
@@ -114,6 +119,7 @@ def test_urgent_rows_whose_pictures_are_on_their_way_hold_up_nobody(
     assert turn([*coming, *bulk], active, warm) == turn(bulk, active, warm)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(urgent=False), under_way(), st.none() | places)
 def test_a_full_place_goes_on_as_if_the_queue_had_been_looked_at(
     waiting: list[Row], active: list[Row], warm: Place[str] | None
@@ -123,6 +129,7 @@ def test_a_full_place_goes_on_as_if_the_queue_had_been_looked_at(
     assert there is None or turn(waiting, active, warm) == Turn(there, ())
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(urgent=False), st.none() | places)
 def test_a_pass_that_is_not_full_begins_only_when_nobody_is_on_the_way_to_it(
     waiting: list[Row], warm: Place[str] | None
@@ -135,6 +142,7 @@ def test_a_pass_that_is_not_full_begins_only_when_nobody_is_on_the_way_to_it(
         assert {row.id for row in there if row.ready and row.shard < limit} <= set(chosen.joining)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queues(), st.none() | places, st.data())
 def test_everything_ends_and_no_shard_is_overtaken_too_far(
     rows: list[Row], warm: Place[str] | None, data: st.DataObject
@@ -206,6 +214,11 @@ def test_an_urgent_row_of_another_checkpoint_waits_for_what_is_under_way_and_not
 
 def test_an_urgent_row_of_other_weights_in_the_same_group_waits_for_what_is_under_way() -> None:
     assert ids(turn([urgent(9, 2, "x2"), bulk(3, 1)], [bulk(0, 1)], place("x1"))) == ("x1 a", ())
+
+
+def test_no_bulk_joins_one_urgent_row_while_another_waits_for_a_checkpoint() -> None:
+    waiting = [urgent(9, 2), urgent(8, 3, "y1", "lone"), bulk(3, 1)]
+    assert ids(turn(waiting, [bulk(0, 1, group="b")], place("x1"))) == ("x1 a", (9,))
 
 
 def test_bulk_rows_fill_the_pass_of_an_urgent_one_that_shares_their_weights() -> None:

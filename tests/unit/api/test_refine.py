@@ -74,7 +74,14 @@ def test_its_picture_becomes_a_source_of_the_team_and_the_lineage_is_kept(
 
 
 def test_changes_go_before_what_the_render_had(world: World, http: Http, render: str) -> None:
-    changes = {"strength": 0.45, "prompt": "a lamp", "style": "anime", "size": "128x64", "variants": 3, "seed": 9}
+    changes: dict[str, Any] = {
+        "strength": 0.45,
+        "prompt": "a lamp",
+        "style": "anime",
+        "size": "128x64",
+        "variants": 3,
+        "seed": 9,
+    }
     mask = http.post("/v1/sources?name=mask.png", content=picture(255, (64, 48), mode="L")).json()["id"]
     campaign = refined(http, render, name="Again", mask={"picture": mask, "feather": 3}, **changes)
     assert (campaign["name"], campaign["counts"]["total"]) == ("Again", 3)
@@ -168,3 +175,24 @@ def test_a_picture_that_was_deleted_is_said_to_be(world: World, http: Http, rend
     with scheduler.tx() as tx:
         tx.prune(number, 100)
     assert refused(http, render) == (404, "picture_pruned")
+
+
+def test_a_control_picture_goes_along_where_the_style_follows_it(world: World, http: Http, stocked: list[str]) -> None:
+    part = {
+        "controlnet/depth/config.json": b'{"_class_name": "ControlNetModel"}',
+        "controlnet/depth/diffusion_pytorch_model.safetensors": {"w": (1, 1)},
+    }
+    made = http.post("/v1/checkpoints?name=deep", content=tar_of({**CHECKPOINT, **part}))
+    assert made.status_code == 201, made.text
+    style = {"name": "deep", "checkpoint": "deep", "steps": 10, "size": "64x64", "control": {"kind": "depth"}}
+    assert http.post("/v1/styles", json=style).status_code == 201
+    entry = {"source": stocked[0], "control": stocked[1]}
+    spec = {"name": "x", "blocks": [{"sources": [entry], "styles": ["deep"]}]}
+    campaign = http.post("/v1/campaigns", json=spec).json()["id"]
+    world.settle(campaign, {0: "succeeded"})
+    render = campaign.replace("cmp_", "rnd_") + "_0"
+    first = recipe(world, campaign).control
+    assert first is not None
+    for start in ("picture", "source"):
+        assert recipe(world, refined(http, render, start=start)["id"]).control == first
+        assert recipe(world, refined(http, render, start=start, style="noir")["id"]).control is None

@@ -18,6 +18,10 @@ UNPUBLISHED_PASSES = 4
 """No row begins while this many passes of pictures have not been uploaded yet: they are held in RAM."""
 
 
+_FIRST = 1_000_000
+"""As if they took that many steps: rows that have begun hold pictures in RAM until they are through."""
+
+
 class Part(NamedTuple):
     """One rendering of a row: a try, or a tile."""
 
@@ -97,7 +101,8 @@ class Admission:
             for number in (0,) if row.making is None else row.making.todo:
                 group = group_of(row.order.recipe, number, lone=_lone(hand))
                 place = Place(hand.weights.digest, state[hand.number], group)
-                yield Packed(Part(ref, number), hand.number, place, ready, urgent), hand, row
+                steps = _FIRST if has_begun else row.order.recipe.try_steps
+                yield Packed(Part(ref, number), hand.number, place, ready, urgent, steps), hand, row
 
     def _admitted(self, packed: Packed[Part, Group], hand: Hand, row: HeldRow) -> UnderWay:
         shared, part = self._shared, packed.id

@@ -26,7 +26,7 @@ class Packed(Generic[Id, G]):
     """A row that waits or is under way. ``shard`` is its shard's number of arrival; rows stand in order of arrival.
 
     ``ready`` says that its picture is at hand. Rows whose weights are not on disk yet are left out.
-    ``urgent`` rows are interactive: somebody looks at the screen.
+    ``urgent`` rows are interactive: somebody looks at the screen. ``steps``: how many it still takes.
     """
 
     id: Id
@@ -34,6 +34,7 @@ class Packed(Generic[Id, G]):
     place: Place[G]
     ready: bool = True
     urgent: bool = False
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,10 @@ def _joining(
     *,
     bulk: bool,
 ) -> tuple[Id, ...]:
-    """Who takes the free rows of a pass: urgent rows, then bulk if it may. Bulk that would overtake too far stays."""
+    """Who takes the free rows of a pass: urgent rows, then bulk if it may. Bulk that would overtake too far stays.
+
+    Of a shard the longest rows go first: short ones fill the passes at its end, which would be half empty otherwise.
+    """
     free = capacity(place.group) - sum(row.place.group == place.group for row in active)
     elsewhere = [row for row in (*active, *_startable(waiting, capacity)) if row.place != place and not row.urgent]
     barrier = min((row.shard for row in elsewhere), default=None)
@@ -120,7 +124,7 @@ def _joining(
         and row.ready
         and (row.urgent or (bulk and (barrier is None or row.shard < barrier + OVERTAKE)))
     ]
-    return tuple(row.id for row in sorted(may, key=lambda row: not row.urgent)[: max(0, free)])
+    return tuple(row.id for row in sorted(may, key=lambda row: (not row.urgent, row.shard, -row.steps))[: max(0, free)])
 
 
 def _start(waiting: Sequence[Packed[Id, G]], capacity: Callable[[G], int], warm: Place[G] | None) -> Place[G] | None:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from actors.disk import Disk, Lease
 from actors.engine.port import Refused
@@ -92,7 +91,7 @@ class Pools:
         key, failure, weights = (order.shard, order.fence), None, None
         own = Lease()  # nobody else releases it, so no file is closed while it is being locked
         try:
-            weights = replace(self._disk.weights(order, own), parts=order.engine.parts)
+            weights = self._disk.weights(order, own)
             engine = self._shared.engine
             if engine is not None:  # else there is nothing yet that the GPU could be busy with
                 engine.stage(weights)

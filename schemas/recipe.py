@@ -114,9 +114,13 @@ class Recipe(Wire):
 
     @property
     def unet_steps(self) -> int:
-        """Of one try, with the tiles of its renditions."""
-        own = unet_steps(self.steps, self.strength, self.strength_mode)
-        return own + upscale_steps(self.size, self.output)
+        """Of one try and the tiles of its renditions."""
+        return self.try_steps + upscale_steps(self.size, self.output)
+
+    @property
+    def try_steps(self) -> int:
+        """Of one try."""
+        return unet_steps(self.steps, self.strength, self.strength_mode)
 
 
 def unet_steps(steps: int, strength: float, mode: StrengthMode = StrengthMode.DIFFUSERS) -> int:

@@ -47,7 +47,7 @@ def tune(plan: Plan, files: Files, say: Say) -> dict[str, float]:
 
 def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--size", default="96x96", help="of the pictures (default: %(default)s)")
+    parser.add_argument("--size", default="64x64", help="of the pictures (default: %(default)s)")
     parser.add_argument("--sources", type=int, default=24, help="a turn; each is rendered in four styles")
     parser.add_argument("--rounds", type=int, default=3, help="figures are medians of these")
     parser.add_argument("--tune", action="store_true", help="only try the settings of diffusers")

@@ -5,6 +5,10 @@ from datetime import timedelta
 
 from farm.core.errors import DepotDown
 from farm.depot.memory import MemoryDepot
+from schemas.order import OrderRow
+from schemas.rendition import Rendition
+from schemas.report import PublishedRendition
+from schemas.style import dimensions
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Kernel
 
@@ -45,3 +49,13 @@ class Courier:
 
     def digest(self, data: bytes) -> str:
         return hashlib.sha256(data).hexdigest()
+
+    def rendition(self, row: OrderRow, wanted: Rendition, data: bytes) -> PublishedRendition:
+        """Raises `DepotDown`."""
+        pixels = data + wanted.name.encode()
+        self.send(row.links.renditions[wanted.name], pixels)
+        width, height = wanted.crop(*dimensions(row.recipe.size))
+        sha256, kind = self.digest(pixels), wanted.format
+        return PublishedRendition(
+            name=wanted.name, sha256=sha256, bytes=len(pixels), width=width, height=height, format=kind
+        )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from actors.ledger import Hand, Ledger, RowRef, Stage
 from farm.core.errors import DepotDown
 from schemas.order import OrderRow, ShardOrder
-from schemas.rendition import Rendition
 from schemas.report import (
     CacheCounts,
     Collected,
@@ -13,7 +12,6 @@ from schemas.report import (
     Hello,
     Offered,
     Published,
-    PublishedRendition,
     RenderReport,
     RowReport,
     Seconds,
@@ -279,7 +277,7 @@ class Life:
             self._courier.send(row.links.picture, data)
             if ref.ordinal % 4 == 0:  # what lies beside a picture is only there to be collected with it
                 self._courier.send(row.links.provenance, data)
-            made = tuple(self._rendition(row, wanted, data) for wanted in row.recipe.output.renditions)
+            made = tuple(self._courier.rendition(row, wanted, data) for wanted in row.recipe.output.renditions)
         except DepotDown:
             if tried < _PUT_TRIES:
                 self.after(2.0**tried, self._upload, ref, row, took, tried + 1)
@@ -296,13 +294,3 @@ class Life:
             )
             self._end(ref, report)
         self._answer()
-
-    def _rendition(self, row: OrderRow, wanted: Rendition, data: bytes) -> PublishedRendition:
-        """Raises `DepotDown`."""
-        pixels = data + wanted.name.encode()
-        self._courier.send(row.links.renditions[wanted.name], pixels)
-        width, height = wanted.crop(*dimensions(row.recipe.size))
-        sha256 = self._courier.digest(pixels)
-        return PublishedRendition(
-            name=wanted.name, sha256=sha256, bytes=len(pixels), width=width, height=height, format=wanted.format
-        )

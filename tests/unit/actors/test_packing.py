@@ -254,3 +254,9 @@ def test_other_loras_are_merged_while_a_picture_is_late() -> None:
 
 def test_a_row_on_its_way_does_not_hold_up_a_full_pass() -> None:
     assert ids(turn([bulk(n, 1, ready=n != 0) for n in range(5)], [], None)) == ("x1 a", (1, 2, 3))
+
+
+def test_of_a_shard_the_longest_rows_go_first() -> None:
+    """Short ones then fill the passes at its end."""
+    rows = [replace(bulk(number, shard), steps=steps) for number, shard, steps in ((0, 1, 4), (1, 1, 9), (2, 2, 20))]
+    assert ids(turn(rows, [], place("x1"))) == ("x1 a", (1, 0, 2))

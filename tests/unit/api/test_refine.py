@@ -178,11 +178,12 @@ def test_a_picture_that_was_deleted_is_said_to_be(world: World, http: Http, rend
 
 
 def test_a_control_picture_goes_along_where_the_style_follows_it(world: World, http: Http, stocked: list[str]) -> None:
-    part = {
-        "controlnet/depth/config.json": b'{"_class_name": "ControlNetModel"}',
-        "controlnet/depth/diffusion_pytorch_model.safetensors": {"w": (1, 1)},
+    config, folder = b'{"_class_name": "ControlNetModel"}', "controlnet/depth"
+    files = CHECKPOINT | {
+        f"{folder}/config.json": config,
+        f"{folder}/diffusion_pytorch_model.safetensors": {"w": (1, 1)},
     }
-    made = http.post("/v1/checkpoints?name=deep", content=tar_of({**CHECKPOINT, **part}))
+    made = http.post("/v1/checkpoints?name=deep", content=tar_of(files))
     assert made.status_code == 201, made.text
     style = {"name": "deep", "checkpoint": "deep", "steps": 10, "size": "64x64", "control": {"kind": "depth"}}
     assert http.post("/v1/styles", json=style).status_code == 201

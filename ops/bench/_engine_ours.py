@@ -80,7 +80,8 @@ class Ours:
             clock.AHEAD = ahead  # type: ignore[misc]
 
     def _made(self, work: Work) -> Pictures:
-        shards, made = work.by_style(), {}
+        shards: Sequence[Sequence[Task]] = work.by_style()
+        made: dict[int, Future[Image.Image]] = {}
         for number, tasks in enumerate(shards):
             self.switch(tasks[0].style)
             if self._feature.staging and number + 1 < len(shards):

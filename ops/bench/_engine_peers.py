@@ -157,7 +157,7 @@ class Tuned:
 
     def _batch(self, work: Work, tasks: Sequence[Task]) -> Iterator[tuple[int, Image.Image]]:
         padding = self._tuning.batch - len(tasks) if self._tuning.compile else 0  # another shape would compile anew
-        rows = [*tasks, *tasks[:1] * padding]
+        rows = [*tasks, *(tasks[0] for _ in range(padding))]
         embedded = self._embedded(work.prompts[tasks[0].style])
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         texts = {name: each.repeat_interleave(len(rows), dim=0) for name, each in zip(names, embedded, strict=True)}

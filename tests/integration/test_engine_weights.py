@@ -60,11 +60,13 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # checkpoints
 
 
-def test_a_single_file_holds_the_bits_of_the_folder(small: Path, small_config: None) -> None:
+@pytest.mark.usefixtures("small_config")
+def test_a_single_file_holds_the_bits_of_the_folder(small: Path) -> None:
     assert same(bits(load(small / "single")), bits(load(small / "folder")))
 
 
-def test_a_single_file_gives_the_embeddings_of_the_folder(small: Path, small_config: None) -> None:
+@pytest.mark.usefixtures("small_config")
+def test_a_single_file_gives_the_embeddings_of_the_folder(small: Path) -> None:
     one, other = load(small / "single"), load(small / "folder")
     for text in ("a cat", ""):
         found, wanted = (pipe.encode_prompt(prompt=text, do_classifier_free_guidance=False) for pipe in (one, other))
@@ -72,7 +74,8 @@ def test_a_single_file_gives_the_embeddings_of_the_folder(small: Path, small_con
         assert torch.equal(found[2], wanted[2])
 
 
-def test_a_single_file_needs_the_vocabulary_of_clip(small: Path, small_config: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_config")
+def test_a_single_file_needs_the_vocabulary_of_clip(small: Path, tmp_path: Path) -> None:
     shutil.copy(small / "single" / "model.safetensors", tmp_path)
     with pytest.raises(Refused, match=r"vocab\.json and merges\.txt") as refused:
         load(tmp_path)

@@ -32,7 +32,7 @@ SHAPES = {
     "text_encoder_2.text_projection.weight": (8, 8),
     "vae.decoder.conv_in.weight": (4, 4, 3, 3),
 }
-TO_Q, TO_K = f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_k"
+TO_Q = f"{BLOCK}.attn1.to_q"
 FLAT = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
 ORIGINAL = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
 ENCODER = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"

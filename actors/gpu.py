@@ -135,8 +135,8 @@ class GpuThread:
     @contextmanager
     def _metered(self, doing: Doing, into: str, rows: Sequence[UnderWay]) -> Iterator[None]:
         """Counts the time for the clock, and shares it out among *rows*."""
-        began = time.monotonic()
         with self._shared.changed:
+            began = time.monotonic()  # not before: who holds the lock may read the clock later than that
             self._shared.busy = "load" if into == "load" else "render"
             self._shared.clock.turn(doing, began)
         try:

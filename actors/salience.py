@@ -1,10 +1,12 @@
-"""Where a picture draws the eye, by its spectral residual.
+"""Where a picture draws the eye: by its spectral residual, and to faces.
 
 X. Hou, L. Zhang: Saliency Detection: A Spectral Residual Approach, CVPR 2007. What the amplitudes of a picture's
-spectrum have beyond their local average is what stands out in it.
+spectrum have beyond their local average is what stands out in it. Faces seen from the front are found by scikit-image's
+cascade of local binary patterns; each counts as much as all the rest of the picture.
 """
 
-from typing import Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +22,62 @@ _POSITIONS: Final = 65
 _AS_GOOD: Final = 0.98
 """A crop nearer to the centre that shows this share of what the best one does is taken instead."""
 
+_FACE_SIDE: Final = 256
+"""Faces are looked for in a picture of this size, from a tenth of it on: 50 to 80 ms."""
+
 Map = NDArray[np.float64]
+
+
+class Box(NamedTuple):
+    """In parts of the width and height of a picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def faces(picture: Image.Image) -> list[Box]:
+    small = picture.convert("RGB")
+    small.thumbnail((_FACE_SIDE, _FACE_SIDE))
+    width, height = small.size
+    least = _FACE_SIDE // 10
+    if min(width, height) <= least:
+        return []
+    found = _cascade().detect_multi_scale(
+        np.asarray(small), scale_factor=1.2, step_ratio=1, min_size=(least, least), max_size=(width, height)
+    )
+    return [
+        Box(
+            face["c"] / width,
+            face["r"] / height,
+            (face["c"] + face["width"]) / width,
+            (face["r"] + face["height"]) / height,
+        )
+        for face in found
+    ]
+
+
+@cache
+def _cascade() -> Any:
+    from skimage.data import lbp_frontal_face_cascade_filename
+    from skimage.feature import Cascade
+
+    return Cascade(lbp_frontal_face_cascade_filename())  # type: ignore[no-untyped-call]
 
 
 def salience(picture: Image.Image) -> Map:
     """(64, 64), fp64, not negative. *picture* is RGB."""
+    found = _standing_out(picture)
+    whole = max(float(found.sum()), 1e-9)
+    for box in faces(picture):
+        left, top, right, bottom = (round(edge * SIDE) for edge in box)
+        cells = found[top : max(bottom, top + 1), left : max(right, left + 1)]
+        cells += whole / cells.size
+    return found
+
+
+def _standing_out(picture: Image.Image) -> Map:
     small = picture.resize((SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr")
     channels = np.moveaxis(np.asarray(small, dtype=np.float64), 2, 0)
     found = np.zeros((SIDE, SIDE))

@@ -41,7 +41,8 @@ class Rendition(Sent):
         enough."""
         if self.size is None:
             return 1.0
-        return max(1.0, dimensions(self.size)[0] / self.crop(width, height)[0])
+        across, down = dimensions(self.size)
+        return max(1.0, across / width, down / height)
 
 
 class Tile(NamedTuple):

@@ -80,7 +80,8 @@ class SdxlEngine:
         )
 
     def held(self) -> Held:
-        return Held(self._weights.digest if self._weights else "", self._tiers.loras())
+        weights = self._weights  # the GPU thread may take it away meanwhile
+        return Held(weights.digest if weights else "", self._tiers.loras())
 
     def capacity(self, group: Group) -> int:
         return 1 if group.lone else self._limits.bucket(group.size, self._settings.batch)
@@ -132,8 +133,8 @@ class SdxlEngine:
         rows = self._passes.get(group)
         if rows is None:
             rows = Pass(group, self.capacity(group))
-        if len(rows) >= min(rows.bucket, self.capacity(group)):
-            raise ValueError(f"{rows.bucket} rows of this group are under way already")
+        if len(rows) >= rows.most:
+            raise ValueError(f"{rows.most} rows of this group are under way already")
         rows.waiting.append((id, row))
         self._passes[group] = rows
         self._admit(rows)
@@ -231,7 +232,7 @@ class SdxlEngine:
 
     def _shrink(self, rows: Pass, joining: tuple[Hashable, Row] | None) -> None:
         """All rows begin anew in a smaller bucket: what they have so far has the bits of the larger one."""
-        smaller = Pass(rows.group, self._limits.halve(rows.group.size, rows.bucket))
+        smaller = Pass(rows.group, self._limits.halve(rows.group.size, rows.bucket), most=rows.most)
         smaller.ended = rows.ended
         smaller.waiting.extend((under.id, under.row) for _, under in rows.live)
         smaller.waiting.extend([joining] if joining else [])

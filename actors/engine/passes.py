@@ -61,10 +61,11 @@ class Under:
 
 
 class Pass:
-    """*bucket* slots, never more or fewer. ``waiting``: rows that were under way when the bucket had to shrink."""
+    """*bucket* slots, never more or fewer. ``waiting``: rows that were under way, or about to be, when the bucket had
+    to shrink; *most* is how many may be, as that is what whoever chose them was told."""
 
-    def __init__(self, group: Group, bucket: int) -> None:
-        self.group, self.bucket = group, bucket
+    def __init__(self, group: Group, bucket: int, *, most: int = 0) -> None:
+        self.group, self.bucket, self.most = group, bucket, most or bucket
         self.waiting: deque[tuple[Hashable, Row]] = deque()
         self.ended: list[Ended] = []
         self._slots: list[Under | None] = [None] * bucket

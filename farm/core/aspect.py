@@ -11,7 +11,10 @@ def lies_over(picture: tuple[int, int], source: tuple[int, int]) -> bool:
 
 
 def _same(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """To a hundredth, or to a pixel of the smaller one, whose sides cannot be any closer."""
+    """To a hundredth, or to a pixel of the smaller one's shorter side: no closer can its sides come to the aspect.
+
+    `actors.geometry.same_aspect` decides the same when the pictures are there; a test compares the two."""
     small, large = sorted((one, other))
-    ideal = small[0] * large[1] / large[0]
-    return abs(small[1] - ideal) <= max(1.0, _TOLERANCE * ideal)
+    short, long = (0, 1) if small[0] <= small[1] else (1, 0)
+    ideal = small[long] * large[short] / large[long]
+    return abs(small[short] - ideal) <= max(1.0, _TOLERANCE * ideal)

@@ -12,7 +12,7 @@ from farm.core.records import CampaignRow, OutcomeRow, SourceRow
 from farm.ports import ApiStore, Clock, Depot, TeamTx
 from farm.usecases.check_campaign import Checked, Terms, check_campaign
 from farm.usecases.quote_campaign import foretell, wishes_of
-from farm.usecases.submit_campaign import Submitted, drafted, measured_seconds, save, shards_of
+from farm.usecases.submit_campaign import Submitted, drafted, measured_seconds, replay, save, shards_of
 from farm.usecases.upload_source import upload_source
 from schemas.campaign import (
     Block,
@@ -70,7 +70,14 @@ def refine_render(
     """A campaign of its own. Raises `NotFound`, `Conflict` when there is no picture, `BadRequest`, `KeyReused`."""
     now = clock.now()
     campaign = CampaignId(mint(now, clock.random_bits()))
+    refined = show_render(*render)
+    # Of what was asked, not of the spec: that also says how the former campaign stands at this moment.
+    asked = f"refine {refined}\n{changes.model_dump_json(exclude_defaults=True)}"
+    submit_key = f"refine {refined} {idempotency_key or campaign}"
+    submit_hash = hashlib.sha256(asked.encode()).hexdigest()
     with store.as_team(team) as tx:
+        if (made := tx.campaign_by_submit_key(submit_key)) is not None:  # whatever became of the render since
+            return replay(made, submit_hash)
         former = _former(tx, *render)
         style = _style(tx, former, changes)
     source = _source_of(store, depot, clock, team, former, changes.start)
@@ -79,10 +86,6 @@ def refine_render(
         checked = _checked(check_campaign(tx, spec, now, terms), former, changes)
         quote = foretell(tx, checked, wishes_of(spec, checked.parent), now, terms.currency)
         seconds_of = measured_seconds(tx)
-    # Of what was asked, not of the spec: that also says how the former campaign stands at this moment.
-    asked = f"refine {former.id}\n{changes.model_dump_json(exclude_defaults=True)}"
-    submit_key = f"refine {former.id} {idempotency_key or campaign}"
-    submit_hash = hashlib.sha256(asked.encode()).hexdigest()
     new = drafted(campaign, spec, checked, quote, submit_key=submit_key, submit_hash=submit_hash)
     return save(store, team, new, shards_of(checked.resolved, None, seconds_of, terms))
 

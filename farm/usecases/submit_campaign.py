@@ -35,7 +35,7 @@ def submit_campaign(
     submit_hash = hashlib.sha256(spec.model_dump_json(exclude_defaults=True).encode()).hexdigest()
     with store.as_team(team) as tx:
         if (former := tx.campaign_by_submit_key(submit_key)) is not None:
-            return _replay(former, submit_hash)
+            return replay(former, submit_hash)
         checked = check_campaign(tx, spec, now, terms)
         quote = foretell(tx, checked, wishes_of(spec, checked.parent), now, terms.currency)
         seconds_of = measured_seconds(tx)
@@ -89,10 +89,11 @@ def save(store: ApiStore, team: TeamId, new: NewCampaign, shards: list[NewShard]
         former = tx.campaign_by_submit_key(new.submit_key)
     if former is None:
         raise Conflict("Another request with this idempotency key is under way. Ask again.", code="submit_under_way")
-    return _replay(former, new.submit_hash)
+    return replay(former, new.submit_hash)
 
 
-def _replay(former: CampaignRow, submit_hash: str) -> Submitted:
+def replay(former: CampaignRow, submit_hash: str) -> Submitted:
+    """What a key has made before. Raises `KeyReused` when it came with something else."""
     if former.submit_hash != submit_hash:
         raise KeyReused("This idempotency key came with another body before. Use a new key for a new campaign.")
     return Submitted(former, replayed=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from skimage import data
 
-from actors.salience import focus, salience
+from actors.salience import faces, focus, salience
 
 
 def scene(x: int, y: int, size: tuple[int, int] = (600, 600)) -> Image.Image:
@@ -59,3 +59,23 @@ def test_mirrored_picture_is_cut_at_the_mirrored_place(x: int, aspect: tuple[int
     image = scene(x, 230)
     assert focus(ImageOps.mirror(image), aspect)[0] == pytest.approx(1 - focus(image, aspect)[0], abs=0.04)
     assert focus(image, aspect) == focus(image.copy(), aspect)
+
+
+def test_a_crop_keeps_the_face() -> None:
+    """The flag and the white helmet of the astronaut stand out more than she does."""
+    picture = Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
+    (face,) = faces(picture)
+    for aspect in ((16, 9), (9, 16), (21, 9)):
+        across, down = focus(picture, aspect)
+        width = min(1.0, aspect[0] / aspect[1])
+        height = min(1.0, aspect[1] / aspect[0])
+        left, top = across * (1 - width), down * (1 - height)
+        assert left <= face.left, aspect
+        assert face.right <= left + width, aspect
+        assert top <= face.top, aspect
+        assert face.bottom <= top + height, aspect
+
+
+def test_faces_are_found_only_where_there_are_some() -> None:
+    assert faces(Image.fromarray(data.coffee())) == []  # type: ignore[no-untyped-call]
+    assert faces(Image.new("RGB", (20, 4000))) == []

@@ -187,11 +187,11 @@ class Finishers:
             self._ring()
 
     def _charge(self, ref: RowRef, rendered: Rendered, load: float) -> None:
-        gpu = rendered.seconds
+        gpu = rendered.seconds  # reading them may wait for the GPU, which nobody else should
+        seconds = Seconds(load=load, encode=gpu.encode, denoise=gpu.denoise, decode=gpu.decode)
         with self._shared.changed:
-            seconds = Seconds(load=load, encode=gpu.encode, denoise=gpu.denoise, decode=gpu.decode)
             self._shared.ledger.charge(ref, seconds)
-            self._shared.clock.decoded(gpu.decode)
+            self._shared.clock.decoded(seconds.decode)
 
     def _charged(self, ref: RowRef, began: float) -> HeldRow | None:
         self._shared.ledger.charge(ref, Seconds(publish=time.monotonic() - began))

@@ -88,6 +88,7 @@ class Ledger:
         self._hands: dict[tuple[int, str], Hand] = {}
         self._reports: deque[RenderReport] = deque()
         self._ended: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
+        self._newest: dict[int, tuple[int, int]] = {}  # epoch and number of the last order of a shard
 
     # what the scheduler says
 
@@ -100,7 +101,7 @@ class Ledger:
         key = (order.shard, order.fence)
         if not self.hear(order.epoch):
             return Offered.STALE_EPOCH
-        if key in self._hands or key in self._ended:
+        if key in self._hands or key in self._ended or self._is_late(order):
             return Offered.ALREADY
         if self.draining:
             return Offered.DRAINING
@@ -109,10 +110,21 @@ class Ledger:
             return Offered.FULL
         self._forget_older_fences(order.shard)
         self._taken += 1
+        self._remember(order)
         rows = {row.ordinal: HeldRow(row) for row in order.rows}
         hand = self._hands[key] = Hand(order, self._taken, rows)
         self._retire(hand)  # an order without rows is done
         return Offered.TAKEN
+
+    def _is_late(self, order: ShardOrder) -> bool:
+        """An offer that was long under way, of a lease that was lost since: the shard has come again meanwhile."""
+        return (order.epoch, order.number) < self._newest.get(order.shard, (0, 0))
+
+    def _remember(self, order: ShardOrder) -> None:
+        self._newest.pop(order.shard, None)
+        self._newest[order.shard] = (order.epoch, order.number)
+        while len(self._newest) > REMEMBERED:
+            del self._newest[next(iter(self._newest))]
 
     def _forget_older_fences(self, shard: int) -> None:
         """The lease they were under is lost, so nobody waits for the rows that have not begun."""

@@ -151,4 +151,8 @@ def failure_of(error: Exception, kind: FailureKind, code: str) -> Failure:
     """A row never disappears in a thread: whatever was raised becomes its failure."""
     if isinstance(error, Refused):
         return error.failure
+    if isinstance(error, MemoryError):  # of this machine, now: elsewhere, or later, it goes
+        return Failure(
+            kind=FailureKind.ENGINE, code="renderer_memory", detail="The renderer's machine is out of memory."
+        )
     return Failure(kind=kind, code=code, detail=f"{type(error).__name__}: {error}"[:500])

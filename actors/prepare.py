@@ -50,7 +50,7 @@ def prepared(recipe: Recipe, files: Mapping[str, bytes]) -> Prepared:
     picture = over.where.laid(over.where.cut(source), recipe.background)
     for blended in recipe.blend:
         picture = over.blended(picture, blended)
-    references = tuple(ReferenceInput(sha256, _reference(recipe, files[sha256])) for sha256 in recipe.references)
+    references = tuple(_reference(recipe, sha256, files[sha256]) for sha256 in recipe.references)
     return Prepared(picture, over.mask(), over.control(), references)
 
 
@@ -127,10 +127,11 @@ class _Over:
         return picture
 
 
-def _reference(recipe: Recipe, data: bytes) -> Image.Image:
+def _reference(recipe: Recipe, sha256: str, data: bytes) -> ReferenceInput:
+    """Its name tells its pixels from those on another background."""
     picture = colours.flat(decoded(data), recipe.background, Prepare())
     picture.thumbnail((REFERENCE_SIDE, REFERENCE_SIDE), Image.Resampling.LANCZOS)
-    return picture
+    return ReferenceInput(f"{sha256} on {recipe.background}", picture)
 
 
 def _refuse(fault: SourceFault, detail: str) -> Refused:

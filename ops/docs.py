@@ -141,6 +141,8 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "too_many_looks": "More than 5,000 pairs of style and size in one campaign. Make several campaigns of them.",
         "proof_too_large": "One of each look would be more pictures than people look at. Say how many there shall be.",
         "too_many_for_lane": "The interactive lane takes at most 64 renders at a time. Leave `lane` out.",
+        "too_many_to_compare": "A source has more than 20,000 pictures that differ. Look for those that look alike in "
+        "smaller campaigns.",
         "deadline_past": "The deadline has passed already. Name a later one, or leave it out.",
         "unknown_parent": "The campaign that this one should replace is unknown. `farm campaign list` shows yours.",
         "campaign_state": "The campaign is in a state from which this does not go, such as resuming one that is done.",
@@ -238,6 +240,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "depot_missing": "The object is not in the depot any more. Upload it again.",
         "depot_refused": "The depot refused, `detail` says with which status. Look at its log.",
         "publish_failed": "The picture could not be written. It is tried again; `detail` says why.",
+        "renderer_memory": "The renderer's machine had no memory left for the picture. It is tried again elsewhere.",
         "rendition_link_missing": "A fault of ours: the order had no link for it. Retry the campaign, report it.",
     },
 }

@@ -73,6 +73,7 @@ class Block(Sent):
         None, min_length=1, max_length=50
     )
     variants: int = Field(1, ge=1, le=10_000)
+    first_variant: int = Field(0, ge=0, le=10_000_000)  # the number of the first: its noise hangs on it
 
 
 class Budget(Sent):
@@ -142,6 +143,7 @@ class ResolvedBlock(Wire):
     prompts: tuple[str, ...]
     strengths: tuple[float | None, ...]
     variants: int
+    first_variant: int = 0
 
 
 class ResolvedCampaign(Wire):

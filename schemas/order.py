@@ -65,6 +65,7 @@ class ShardOrder(Wire):
     shard: int
     fence: str  # random UUID, new with each lease
     epoch: int
+    number: int = 0  # of the leader's orders, counted within its epoch: an older one that comes late is known by it
     campaign: int
     lane: Lane = Lane.BULK
     engine: EngineKey

@@ -118,6 +118,11 @@ class Recipe(Wire):
         return self.try_steps + upscale_steps(self.size, self.output)
 
     @property
+    def most_steps(self) -> int:
+        """When every try misses its checks: all of them, and the tiles of the last."""
+        return self.unet_steps + (0 if self.checks is None else self.checks.rerolls * self.try_steps)
+
+    @property
     def try_steps(self) -> int:
         """Of one try."""
         return unet_steps(self.steps, self.strength, self.strength_mode)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline
+from diffusers import AutoencoderKL, StableDiffusionXLImg2ImgPipeline
 
 from actors.engine.base_config import FOLDERS, TOKENIZER_FILES
 from actors.engine.port import Refused
@@ -32,7 +32,7 @@ KNOWN_CLASSES: Final = frozenset(
 
 
 def load(folder: Path, *, dtype: torch.dtype, tokenizer: Path | None) -> Any:
-    """The pipeline on the CPU, in *dtype*; the VAE in fp32 if it says that it overflows otherwise.
+    """The pipeline on the CPU, in *dtype*; the VAE in fp32, which whoever brings it to its device may round down.
 
     Raises `Refused` (BAD_WEIGHTS).
     """
@@ -44,8 +44,6 @@ def load(folder: Path, *, dtype: torch.dtype, tokenizer: Path | None) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         # diffusers, transformers and safetensors raise all of these for files that are missing or don't fit.
         raise _refuse("checkpoint_unreadable", f"The checkpoint cannot be loaded: {_first_line(error)}") from error
-    if pipe.vae.config.force_upcast:
-        pipe.vae.to(torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -76,7 +74,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
         raise _refuse("checkpoint_not_sdxl", f"The checkpoint is made for {name}, not for SDXL.")
     return StableDiffusionXLImg2ImgPipeline.from_pretrained(  # type: ignore[no-untyped-call]
         folder,
-        dtype=dtype,
+        dtype={"default": dtype, "vae": torch.float32},
         local_files_only=True,
         use_safetensors=True,
         add_watermarker=False,
@@ -101,8 +99,11 @@ def _from_file(folder: Path, dtype: torch.dtype, tokenizer: Path | None) -> Any:
     vocabulary = _vocabulary(folder, tokenizer)
     with tempfile.TemporaryDirectory() as config:
         write_base_config(Path(config), vocabulary)
+        vae = AutoencoderKL.from_single_file(
+            str(files[0]), config=config, subfolder="vae", dtype=torch.float32, local_files_only=True
+        )
         return StableDiffusionXLImg2ImgPipeline.from_single_file(
-            str(files[0]), config=config, dtype=dtype, local_files_only=True, add_watermarker=False
+            str(files[0]), config=config, vae=vae, dtype=dtype, local_files_only=True, add_watermarker=False
         )
 
 

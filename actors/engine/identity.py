@@ -16,9 +16,9 @@ class Identity:
     """
 
     def __init__(self, folder: Path | None, device: torch.device) -> None:
-        self._vision = (
-            None if folder is None else Vision(folder, preprocessor=folder, device=device, dtype=torch.float32)
-        )
+        # On a GPU not in fp32: what that rounds to is switched around the VAE, while other threads ask for embeddings.
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        self._vision = None if folder is None else Vision(folder, preprocessor=folder, device=device, dtype=dtype)
 
     def embedding(self, picture: Image) -> Tensor | None:
         """(d,), fp32, on the CPU, of length 1. None without a model."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from actors import masks
 from actors.engine.encode import Kept
 from actors.engine.identity import Identity, cosine
 from actors.engine.port import Row
@@ -21,10 +22,11 @@ class Likeness:
         self._one = threading.Lock()  # asked from many threads
 
     def to(self, row: Row, picture: Callable[[], Image.Image]) -> Callable[[], float | None]:
-        """A call that gives the cosine of the embeddings of *row*'s source and *picture*; None without a model."""
+        """A call that gives the cosine of the embeddings of *row*'s source and *picture*, with what its mask leaves
+        black composed back; None without a model."""
 
         def measured() -> float | None:
-            made = picture()
+            made = masks.composed(picture(), row.picture, row.mask)
             with self._one, torch.inference_mode():
                 found = self._identity.embedding(made)
                 if found is None:

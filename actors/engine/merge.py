@@ -68,7 +68,8 @@ class Merger:
 
 
 def _sum(pristine: Tensor, terms: Sequence[Term], device: torch.device) -> Tensor:
-    total = pristine.to(device, torch.float32, non_blocking=True, copy=True)
+    # First to the device, then to fp32: done at once, the CPU would read a copy that the GPU may still be writing.
+    total = pristine.to(device, non_blocking=True).to(torch.float32, copy=True)
     for up, down, factor in terms:
         left = up.to(device, non_blocking=True).float().flatten(1)
         right = down.to(device, non_blocking=True).float().flatten(1)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import diffusers
 import torch
+import transformers
 
 from actors.engine.kernels import Kernels
 
@@ -16,7 +17,8 @@ def gpu_name(device: torch.device) -> str:
 def numerics(device: torch.device, kernels: Kernels) -> str:
     """All but the bucket, which a pass adds: ``batch=4``."""
     place = _cuda() if device.type == "cuda" else _cpu()
-    return f"{gpu_name(device)} {place} torch={torch.__version__} diffusers={diffusers.__version__} {kernels}"
+    libraries = f"torch={torch.__version__} diffusers={diffusers.__version__} transformers={transformers.__version__}"
+    return f"{gpu_name(device)} {place} {libraries} {kernels}"
 
 
 def _cuda() -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from actors.engine.failures import of_device
 from actors.engine.port import ReferenceInput, Refused
 from actors.engine.vision import UNREADABLE, Vision, lacking, unreadable
 from schemas.report import FailureKind
@@ -135,7 +136,7 @@ class References:
         except RuntimeError as error:
             self.clear()
             detail = f"{FOLDER}/image_encoder does not fit {FOLDER}/{_WEIGHTS}: {str(error)[:200]}"
-            raise Refused(FailureKind.BAD_WEIGHTS, "part_does_not_fit", detail) from error
+            raise of_device(error) or Refused(FailureKind.BAD_WEIGHTS, "part_does_not_fit", detail) from error
 
 
 def _sections(path: Path) -> dict[str, dict[str, Tensor]]:

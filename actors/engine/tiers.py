@@ -241,6 +241,7 @@ class Tiers:
     def _hold(self, digest: str, held: _Held | None) -> None:
         if held is None:
             del self._held[digest]
+            self._bound.pop(digest, None)
         else:
             self._held[digest] = held
         self._digests = tuple(self._held)

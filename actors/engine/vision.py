@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from actors.engine.port import Refused
+from actors.engine.failures import of_device
+from actors.engine.port import EngineError, Refused
 from schemas.report import FailureKind
 
 UNREADABLE: Final = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError)
@@ -69,7 +70,8 @@ def lacking(detail: str) -> Refused:
     return Refused(FailureKind.BAD_WEIGHTS, "checkpoint_lacks_part", detail)
 
 
-def unreadable(folder: Path, error: Exception) -> Refused:
+def unreadable(folder: Path, error: Exception) -> EngineError:
+    """Unless it is the GPU that had no room for it, or is lost."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     detail = f"{folder.parent.name}/{folder.name} cannot be loaded: {lines[0][:300]}"
-    return Refused(FailureKind.BAD_WEIGHTS, "part_unreadable", detail)
+    return of_device(error) or Refused(FailureKind.BAD_WEIGHTS, "part_unreadable", detail)

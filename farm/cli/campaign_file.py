@@ -12,6 +12,7 @@ One value may stand where a list is meant, and with a single block its keys may 
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from farm.cli import companions
-from farm.cli.companions import FOLDERS, found, from_folders, paths_in, with_ids
+from farm.cli.companions import FOLDERS, found, from_folders, paths_in, together, with_ids
 from farm.cli.exits import USAGE, Stop
 from farm.cli.faults import sentences
 from farm.cli.wishes import spelled_out
@@ -85,7 +86,7 @@ def from_value(value: dict[str, Any], base: Path, *, default_name: str) -> Campa
     blocks = value["blocks"]
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
         raise Stop("`blocks` is a list of mappings, each with `sources` and `styles`.", USAGE)
-    draft = CampaignFile({**value, "blocks": [_block(block, base) for block in blocks]}, inline)
+    draft = CampaignFile({**value, "blocks": together(partial(_block, block, base) for block in blocks)}, inline)
     draft.check()
     return draft
 
@@ -105,7 +106,8 @@ def _with_blocks(value: dict[str, Any]) -> dict[str, Any]:
 def _block(block: dict[str, Any], base: Path) -> dict[str, Any]:
     block = _filled(block, {*Block.model_fields, *FOLDERS})
     lists = {key: _as_list(block[key]) for key in _LISTS if key in block}
-    sources = [entry for given in lists.get("sources", []) for entry in _entries(given, base)]
+    named = together(partial(_entries, given, base) for given in lists.get("sources", []))
+    sources = [entry for entries in named for entry in entries]
     kept = {key: value for key, value in block.items() if key not in FOLDERS}
     return {**kept, **lists, "sources": from_folders(sources, block, base)}
 
@@ -114,15 +116,14 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _entries(given: Any, base: Path) -> Iterator[dict[str, Any]]:
+def _entries(given: Any, base: Path) -> list[dict[str, Any]]:
     """One line of `sources`, as entries; what cannot be understood goes on to the validation, which says so."""
     if isinstance(given, str):
-        yield from ({"source": source} for source in found(given, base))
-    elif isinstance(given, dict) and isinstance(given.get("source"), str):
+        return [{"source": source} for source in found(given, base)]
+    if isinstance(given, dict) and isinstance(given.get("source"), str):
         entry = companions.spelled_out(given, base)
-        yield from ({**entry, "source": source} for source in found(given["source"], base))
-    else:
-        yield given if isinstance(given, dict) else {"source": given}
+        return [{**entry, "source": source} for source in found(given["source"], base)]
+    return [given if isinstance(given, dict) else {"source": given}]
 
 
 def _with_ids(entries: list[dict[str, Any]], ids: Mapping[Path, str]) -> Iterator[dict[str, Any]]:

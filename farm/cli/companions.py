@@ -6,9 +6,10 @@ and holds one picture for each photo, of the same name.
 
 import glob
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from farm.cli.exits import USAGE, Stop
 
@@ -16,14 +17,19 @@ PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 FOLDERS = {"masks": "mask", "controls": "control"}
 """Keys of a block that name a folder, and the key of a source that each fills."""
 
+_SAID = 20
+"""Faults that are said one by one."""
+
+T = TypeVar("T")
+
 _MASK_SAYS = ("feather", "invert")  # `masks: {folder: masks/, feather: 12}`
 
 
 def found(name: str, base: Path) -> list[str | Path]:
     """An id as it is; a path, folder or pattern as the pictures there. Raises `Stop`."""
-    if name.startswith("src_"):
-        return [name]
     path = base / Path(name).expanduser()
+    if name.startswith("src_") and not path.exists():
+        return [name]
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -79,10 +85,23 @@ def from_folders(entries: list[dict[str, Any]], block: Mapping[str, Any], base: 
         if key in block:
             folder, more = _folder(key, block[key], base)
             there = _by_stem(folder)
-            entries = [
-                entry if fills in entry else {**entry, fills: _of(entry, folder, there, more)} for entry in entries
-            ]
+            entries = together(partial(_with, entry, fills, folder, there, more) for entry in entries)
     return entries
+
+
+def together(makers: Iterable[Callable[[], T]]) -> list[T]:
+    """What each of them gives. Raises `Stop` with what all of them find wrong, not only the first."""
+    made: list[T] = []
+    wrong: list[str] = []
+    for make in makers:
+        try:
+            made.append(make())
+        except Stop as stop:
+            wrong.append(str(stop))
+    if wrong:
+        more = [f"And {len(wrong) - _SAID} more of the kind."] if len(wrong) > _SAID else []
+        raise Stop("\n".join([*wrong[:_SAID], *more]), USAGE)
+    return made
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -104,6 +123,12 @@ def _folder(key: str, given: Any, base: Path) -> tuple[Path, dict[str, Any] | No
     if folder is None or not folder.is_dir():
         raise Stop(f"`{key}` names no folder: {folder or given}.", USAGE)
     return folder, more
+
+
+def _with(
+    entry: dict[str, Any], fills: str, folder: Path, there: Mapping[str, list[Path]], more: dict[str, Any] | None
+) -> dict[str, Any]:
+    return entry if fills in entry else {**entry, fills: _of(entry, folder, there, more)}
 
 
 def _of(entry: dict[str, Any], folder: Path, there: Mapping[str, list[Path]], more: dict[str, Any] | None) -> Any:

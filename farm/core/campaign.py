@@ -67,7 +67,7 @@ def recipe_of(campaign: ResolvedCampaign, cell: Cell) -> Recipe:
         size=style.size if size is None else size,
         fit=style.fit,
         background=style.background,
-        seed=seed_of(campaign.seed, source.sha256, cell.variant),
+        seed=seed_of(campaign.seed, source.sha256, block.first_variant + cell.variant),
         output=campaign.output,
         strength_mode=style.strength_mode,
         prepare=style.prepare,

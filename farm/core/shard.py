@@ -24,7 +24,8 @@ MAX_RENDERS = MAX_LINKS // LINKS
 """Of one shard."""
 
 MAX_SECONDS = 900.0
-"""Of one shard, however large its campaign: the links in an order must outlive two of them."""
+"""Of one shard, however large its campaign and however often its pictures miss their checks: the links in an order
+must outlive two of them."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Ordinals as sorted, disjoint [lo, hi) ranges."""
@@ -71,8 +72,9 @@ def cut(
         seconds = seconds_of(recipe)
         step = seconds / max(recipe.unet_steps, 1)
         engine_key = engine_digest(recipe.engine_key)
-        small = _pieces(ranges_of(mine), _width(seconds, min(target_seconds, PROOF_SECONDS), 1, longest))
-        large = _pieces(rest, _width(seconds, target_seconds, at_least, longest))
+        most = min(longest, _most(max(seconds, recipe.most_steps * step)))
+        small = _pieces(ranges_of(mine), _width(seconds, min(target_seconds, PROOF_SECONDS), 1, most))
+        large = _pieces(rest, _width(seconds, target_seconds, at_least, most))
         shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, "ready", step) for todo in small]
         state = "held" if first else "ready"
         shards += [NewShard(todo, engine_key, recipe.checkpoint, seconds, state, step) for todo in large]
@@ -81,8 +83,12 @@ def cut(
 
 def _width(seconds: float, target_seconds: float, at_least: int, most: int) -> int:
     """How many renders of *seconds* each make a shard."""
-    longest = max(1, min(most, int(MAX_SECONDS / max(seconds, 1e-6))))
-    return max(1, min(longest, max(at_least, round(target_seconds / max(seconds, 1e-6)))))
+    return max(1, min(most, max(at_least, round(target_seconds / max(seconds, 1e-6)))))
+
+
+def _most(seconds: float) -> int:
+    """How many renders a shard may have, when each takes *seconds* at the worst."""
+    return max(1, int(MAX_SECONDS / max(seconds, 1e-6)))
 
 
 def _gaps(lo: int, hi: int, taken: Sequence[int]) -> Ranges:

@@ -51,7 +51,9 @@ def _row(row: RowReport) -> RowReport:
         return _refused(row, "its fingerprint is none")
     if row.tried is Tried.SUCCEEDED and (row.picture is None or not _whole(row.picture)):
         return _refused(row, "it names no picture that can be")
-    if row.picture is not None and row.picture.measured is not None and not _fair_measures(row.picture.measured):
+    if row.picture is not None and not _whole(row.picture):
+        changes["picture"] = None  # of a try without success it would be deleted, whatever its key names
+    elif row.picture is not None and row.picture.measured is not None and not _fair_measures(row.picture.measured):
         changes["picture"] = row.picture.model_copy(update={"measured": None})
     return row.model_copy(update=changes) if changes else row
 

@@ -105,6 +105,7 @@ class Scheduler:
         self._gpus: dict[str, str] = {}  # by fleet
         self._noted: dict[RendererName, float] = {}
         self._campaigns: dict[CampaignId, ResolvedCampaign] = {}
+        self._orders = 0
 
     # the service
 
@@ -383,7 +384,15 @@ class Scheduler:
             self._next_tick = 0.0  # their slots are free again
 
     def _offer(self, work: Work) -> None:
-        order = write_order(work, epoch=self._epoch, depot=self._depot, ttl=self._pace.link_ttl, token=self._token())
+        self._orders += 1
+        order = write_order(
+            work,
+            epoch=self._epoch,
+            number=self._orders,
+            depot=self._depot,
+            ttl=self._pace.link_ttl,
+            token=self._token(),
+        )
         self._fleet.offer(work.name, order)
         self._metrics.dispatched.inc()
 

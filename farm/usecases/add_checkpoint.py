@@ -16,6 +16,9 @@ from schemas.checkpoint import CheckpointFile
 
 _TYPES = {".json": "application/json", ".txt": "text/plain"}
 _CONFIG_BYTES = 1 << 20
+_SHARED = ("block_out_channels", "layers_per_block", "cross_attention_dim")
+"""What a ControlNet has in common with its UNet: one of SD 1.5 is a ControlNetModel too."""
+
 _PART_FOLDERS = frozenset(folder.split("/")[0] for folder, _ in PARTS.values())
 
 
@@ -96,13 +99,19 @@ def _check_parts(files: list[WeightFile]) -> None:
         if part == "reference":
             _check_reference(by_path[folder + "ip_adapter.safetensors"])
         else:
-            _check_control(by_path[folder + "config.json"])
+            _check_control(by_path[folder + "config.json"], by_path.get("unet/config.json"))
 
 
-def _check_control(config: WeightFile) -> None:
-    kind = _config(config).get("_class_name")
+def _check_control(config: WeightFile, unet: WeightFile | None) -> None:
+    own = _config(config)
+    kind = own.get("_class_name")
     if kind != "ControlNetModel":
         raise BadRequest(f"{config.path} is of a {kind}, not of a ControlNetModel.", code="bad_checkpoint_files")
+    wanted = {} if unet is None else _config(unet)
+    for name in _SHARED:
+        if name in own and name in wanted and own[name] != wanted[name]:
+            detail = f"{config.path} is made for another UNet: its {name} is {own[name]}, here it is {wanted[name]}."
+            raise BadRequest(detail, code="bad_checkpoint_files")
 
 
 def _check_reference(weights: WeightFile) -> None:

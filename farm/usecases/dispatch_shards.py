@@ -113,7 +113,7 @@ def _without_weights(found: Settled, rows: Sequence[Row], failure: Failure) -> S
     )
 
 
-def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token: str) -> ShardOrder:
+def write_order(work: Work, *, epoch: Epoch, number: int = 0, depot: Depot, ttl: timedelta, token: str) -> ShardOrder:
     """An order that needs nothing else. *token* is random: the keys it leads to are written once, by this attempt."""
     shard = work.shard
     files = tuple(
@@ -130,6 +130,7 @@ def write_order(work: Work, *, epoch: Epoch, depot: Depot, ttl: timedelta, token
         shard=shard.id,
         fence=shard.fence or "",
         epoch=epoch,
+        number=number,
         campaign=shard.campaign,
         lane=shard.lane,
         engine=work.engine,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from farm.core.errors import BadRequest
 from farm.core.ids import CampaignId, Ordinal, TeamId, show_render, show_source
 from farm.core.matrix import Cell, cell_at
 from farm.core.records import OutcomeRow
@@ -18,12 +19,18 @@ WINDOW = 1_000
 MAX_DISTANCE = 10
 """Of 64 bits. Further apart, pictures of one source do not look alike any more."""
 
+MOST_DIFFERENT = 20_000
+"""Of one source's pictures. To compare so many takes some seconds, and twice as many take four times as long."""
+
 _BITS = 16
 _BANDS = 64 // _BITS
 
 
 def find_duplicates(store: ApiStore, team: TeamId, campaign: CampaignId, distance: int) -> Duplicates:
-    """Groups by source: all in a group differ from its first in at most *distance* bits. Raises `NotFound`."""
+    """Groups by source: all in a group differ from its first in at most *distance* bits.
+
+    Raises `NotFound`, `BadRequest` when a source has too many pictures that differ.
+    """
     found: dict[str, _Leaders] = {}
     compared = unmeasured = 0
     with store.as_team(team) as tx:
@@ -35,8 +42,11 @@ def find_duplicates(store: ApiStore, team: TeamId, campaign: CampaignId, distanc
                 continue
             compared += 1
             cell = cell_at(resolved, row.ordinal)
-            source = resolved.blocks[cell.block].sources[cell.source].sha256
-            found.setdefault(source, _Leaders(distance)).add(row.ordinal, int(phash, 16))
+            source = resolved.blocks[cell.block].sources[cell.source]
+            leaders = found.setdefault(source.sha256, _Leaders(distance))
+            leaders.add(row.ordinal, int(phash, 16))
+            if len(leaders.members) > MOST_DIFFERENT:
+                raise _too_many(source.name)
     groups = (
         _group(resolved, campaign, source, members)
         for source, leaders in found.items()
@@ -44,6 +54,11 @@ def find_duplicates(store: ApiStore, team: TeamId, campaign: CampaignId, distanc
         if len(members) > 1
     )
     return Duplicates(distance=distance, compared=compared, unmeasured=unmeasured, groups=tuple(groups))
+
+
+def _too_many(source: str) -> BadRequest:
+    detail = f"{source} has more than {MOST_DIFFERENT:,} pictures that differ, too many to compare."
+    return BadRequest(detail, code="too_many_to_compare")
 
 
 def count_checks(store: ApiStore, team: TeamId, campaign: CampaignId) -> CheckCounts:
@@ -146,5 +161,5 @@ def _alike(resolved: ResolvedCampaign, campaign: CampaignId, cell: Cell, ordinal
         distance=distance,
         style=style.name,
         strength=style.strength if strength is None else strength,
-        variant=cell.variant,
+        variant=block.first_variant + cell.variant,
     )

@@ -171,7 +171,7 @@ def to_render(
         size=recipe.size,
         prompt=recipe.prompt,
         strength=recipe.strength,
-        variant=cell.variant,
+        variant=block.first_variant + cell.variant,
         seed=recipe.seed,
         made_from=block.sources[cell.source].made_from,
     )

@@ -152,6 +152,7 @@ def _spec(former: _Former, source: SourceRow | None, asked: ResolvedStyle | Styl
         sizes=None if wanted_size is None else (wanted_size,),
         strengths=None if wanted_strength is None else (wanted_strength,),
         variants=changes.variants,
+        first_variant=block.first_variant + cell.variant if source is None else 0,  # from its source, with its noise
     )
     return CampaignSpec(
         name=changes.name or f"{former.campaign.name[:180]}, refined",

@@ -140,6 +140,7 @@ def _resolve_block(block: Block, known: Known, now: datetime, faults: Faults, at
         prompts=block.prompts,
         strengths=block.strengths or (None,),
         variants=block.variants,
+        first_variant=block.first_variant,
     )
 
 

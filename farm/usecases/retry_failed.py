@@ -15,7 +15,7 @@ from farm.ports import ApiStore, Clock, TeamTx
 from farm.usecases.check_campaign import Checked, Terms, check_room, refusal
 from farm.usecases.quote_campaign import foretell, wishes_of
 from farm.usecases.resolve import Faults
-from farm.usecases.submit_campaign import Submitted, drafted, measured_seconds, save, shards_of
+from farm.usecases.submit_campaign import Submitted, drafted, measured_seconds, replay, save, shards_of
 from schemas.campaign import CampaignSpec, CampaignState
 
 
@@ -25,7 +25,12 @@ def retry_failed(
     """Raises `Conflict` when nothing failed or it still runs, `BadRequest` when the team has no room."""
     now = clock.now()
     child = CampaignId(mint(now, clock.random_bits()))
+    what = f"retry {show('cmp', campaign)}"
+    # The name of what is repeated is part of the key: a key used for submitting means nothing here.
+    submit_key, submit_hash = f"{what} {idempotency_key or child}", hashlib.sha256(what.encode()).hexdigest()
     with store.as_team(team) as tx:
+        if (made := tx.campaign_by_submit_key(submit_key)) is not None:  # it takes up room itself by now
+            return replay(made, submit_hash)
         parent = tx.campaign(campaign)
         _check(tx, parent, terms)
         spec = _again(tx.spec(campaign), parent, now)
@@ -33,9 +38,6 @@ def retry_failed(
         checked = Checked(tx.resolved(campaign), parent.renders, campaign)
         quote = foretell(tx, checked, wishes_of(spec, campaign), now, terms.currency)
         seconds_of = measured_seconds(tx)
-    what = f"retry {show('cmp', campaign)}"
-    # The name of what is repeated is part of the key: a key used for submitting means nothing here.
-    submit_key, submit_hash = f"{what} {idempotency_key or child}", hashlib.sha256(what.encode()).hexdigest()
     new = drafted(child, spec, checked, quote, submit_key=submit_key, submit_hash=submit_hash)
     return save(store, team, new, shards_of(checked.resolved, spec.proof, seconds_of, terms))
 

@@ -401,6 +401,56 @@ def test_out_of_memory_while_a_row_joins_costs_the_others_only_time(
     assert all(isinstance(result, Rendered) and result.numerics.endswith("batch=1") for result in found.values())
 
 
+def test_rows_that_were_to_join_wait_when_the_first_of_them_made_the_bucket_smaller(
+    farmyard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, left = made(farmyard, tmp_path / "a", batch=4), [torch.OutOfMemoryError("CUDA out of memory.")]
+    assert engine._model is not None
+
+    def fail(*_: Any) -> None:
+        if left:
+            raise left.pop()
+
+    rows = [a_row(number) for number in range(4)]
+    watch(monkeypatch, engine._model.pipe.vae, "encode", fail)
+    assert [engine.begin(number, row) for number, row in enumerate(rows)] == [None] * 4
+    with pytest.raises(ValueError, match="4 rows"):
+        engine.begin(4, a_row(4))
+    found = ends(engine, rows[0], steps=40)
+    smaller = made(farmyard, tmp_path / "b", batch=2)
+    assert bits([pixels(found[number]) for number in range(4)]) == [alone(smaller, row) for row in rows]
+    assert engine.capacity(rows[0].group) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA error: out of memory",
+    ],
+)
+def test_libraries_that_find_no_memory_lose_no_context(fresh: SdxlEngine, words: str) -> None:
+    left = [RuntimeError(words)]
+    counted(fresh, lambda _rows: left.pop() if left else None)
+    fresh.begin("row", a_row(1))
+    found = ends(fresh, a_row(1), steps=20)["row"]
+    assert isinstance(found, Rendered)
+    assert found.numerics.endswith("batch=1")
+
+
+def test_what_it_holds_is_told_while_the_checkpoint_is_changed(farmyard: Path, fresh: SdxlEngine) -> None:
+    seen = [Weights("checkpoint", farmyard / "checkpoint"), None]
+
+    class Changing(SdxlEngine):
+        @property
+        def _weights(self) -> Weights | None:  # type: ignore[override]
+            return seen.pop(0) if len(seen) > 1 else seen[0]
+
+    fresh.__class__ = Changing
+    assert fresh.held().checkpoint == "checkpoint"
+
+
 def test_an_error_of_the_unet_fails_the_rows_of_its_pass_only(fresh: SdxlEngine) -> None:
     row, other = a_row(1), a_row(2, guidance=1.0)
     counted(fresh, lambda rows: ValueError("no such thing") if rows == 6 else None)

@@ -75,6 +75,16 @@ def test_a_single_file_gives_the_embeddings_of_the_folder(small: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_config")
+@pytest.mark.parametrize("layout", ["folder", "single"])
+def test_the_vae_is_not_rounded_with_the_rest(small: Path, layout: str) -> None:
+    pipe, full = checkpoint.load(small / layout, dtype=torch.bfloat16, tokenizer=None), load(small / layout)
+    assert pipe.unet.dtype == pipe.text_encoder.dtype == pipe.text_encoder_2.dtype == torch.bfloat16
+    wanted = full.vae.state_dict()
+    assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in wanted.values())
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in pipe.vae.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_config")
 def test_a_single_file_needs_the_vocabulary_of_clip(small: Path, tmp_path: Path) -> None:
     shutil.copy(small / "single" / "model.safetensors", tmp_path)
     with pytest.raises(Refused, match=r"vocab\.json and merges\.txt") as refused:

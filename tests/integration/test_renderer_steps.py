@@ -266,3 +266,26 @@ def test_waiting_for_pictures_and_having_nothing_to_do_are_told_apart(depot: Dep
     until(renderer, lambda: not renderer._shared.busy)
     renderer.collect(1, 10**18, 0.2)
     assert read(renderer)[1].idle - waited.idle >= 0.15
+
+
+def test_no_count_of_the_gpu_falls_when_it_is_read_while_the_gpu_thread_waits_for_the_lock(
+    depot: Depot, make: Make
+) -> None:
+    class Held(Recorder):
+        reached, go = threading.Event(), threading.Event()
+
+        def begin(self, id: Hashable, row: Row) -> Ended | None:  # noqa: A002 - the port's name for it
+            self.reached.set()
+            assert self.go.wait(20)
+            return super().begin(id, row)
+
+    engine = Held()
+    renderer = make(engine)
+    renderer.offer(one_row(depot, 0, 1, "only").model_dump_json())
+    assert engine.reached.wait(20)
+    with renderer._shared.changed:
+        engine.go.set()
+        time.sleep(0.2)  # it has begun, and would now count what comes next
+        before = renderer._shared.clock.read(time.monotonic())
+    Scheduler(renderer).all_of(1)
+    assert renderer._shared.clock.read(time.monotonic()).encode >= before.encode

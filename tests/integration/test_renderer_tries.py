@@ -282,7 +282,7 @@ def test_all_pictures_of_a_recipe_reach_the_engine_and_what_the_mask_spares_come
     assert begun.control is not None
     assert begun.control.picture is not None
     assert np.array_equal(np.asarray(begun.control.picture), np.asarray(Image.open(io.BytesIO(photo(2)))))
-    assert [each.name for each in begun.references] == [reference]
+    assert [each.name for each in begun.references] == [f"{reference} on #ffffff"]
     before, after = np.asarray(begun.picture), np.asarray(stored(depot))
     assert np.array_equal(before[:, :32], after[:, :32])
     assert not np.array_equal(before[:, 32:], after[:, 32:])

@@ -32,7 +32,7 @@ POINTS = {
     # The shard is in hand, and the scheduler does not know.
     "renderer.after_claim": ("actors.ledger", "Ledger.offer", "after"),
     # The picture and what belongs to it are in the depot, and nobody knows.
-    "renderer.after_put": ("actors.pools", "publish", "after"),
+    "renderer.after_put": ("actors.finishers", "upload", "after"),
     # Reports are made, and the scheduler does not have them.
     "renderer.before_reply": ("actors.renderer", "Renderer._collected", "after"),
 }

@@ -12,9 +12,11 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from actors.engine.identity import Identity, cosine
+from actors.engine.likeness import Likeness
 from actors.engine.port import Refused
 from schemas.report import FailureKind
 from tests.support import tiny_parts
+from tests.support.modes import a_row, soft
 
 CPU = torch.device("cpu")
 
@@ -56,6 +58,14 @@ def test_pictures_are_seen_as_clip_sees_them(folder: Path) -> None:
     ours = found(Identity(folder, CPU), a_picture(3, (70, 33)))
     assert ours.dtype is torch.float32
     assert torch.allclose(ours, expected / expected.norm(), rtol=0, atol=1e-6)
+
+
+def test_what_a_mask_keeps_is_composed_back_before_a_picture_is_compared(folder: Path) -> None:
+    likeness, nothing = Likeness(folder, CPU), Image.new("L", soft(1).size, 0)
+    assert likeness.to(a_row(1, mask=nothing), lambda: soft(2))() == pytest.approx(1.0, abs=1e-6)
+    open_to_all = likeness.to(a_row(1), lambda: soft(2))()
+    assert open_to_all is not None
+    assert open_to_all < 0.99
 
 
 def test_model_may_say_how_it_wants_its_pictures(folder: Path, tmp_path: Path) -> None:

@@ -213,3 +213,12 @@ def test_every_row_taken_is_reported_exactly_once(steps: list[tuple[str, int]]) 
     assert [report.seq for report in reports] == list(range(1, 1 + len(reports)))
     ledger.acknowledge(len(reports))
     assert ledger.holds() == ()
+
+
+def test_an_offer_that_comes_after_a_newer_one_of_its_shard_is_not_taken(ledger: Ledger) -> None:
+    """Its lease was lost, the shard came again and has ended: rendering it once more would be for nothing."""
+    first, second = (a_shard(rows=1, fence=f"f{n}").model_copy(update={"number": n}) for n in (1, 2))
+    assert ledger.offer(second) is Offered.TAKEN
+    ended(ledger, RowRef(1, "f2", 0))
+    assert ledger.offer(first) is Offered.ALREADY
+    assert ledger.offer(first.model_copy(update={"fence": "f3", "number": 3})) is Offered.TAKEN

@@ -276,8 +276,18 @@ def test_blend_covers_by_weight_times_mask_times_its_own_alpha() -> None:
 def test_long_references_are_made_smaller_and_lose_their_transparency() -> None:
     reference = Image.new("RGBA", (2000, 500), (0, 0, 0, 0))
     found = all_made(drawing((64, 48)), {"ref": reference}, references=("ref",), background="#102030").references
-    assert [(each.name, each.picture.mode, each.picture.size) for each in found] == [("ref", "RGB", (1024, 256))]
+    assert [(each.picture.mode, each.picture.size) for each in found] == [("RGB", (1024, 256))]
     assert colour(found[0].picture, 3, 3) == (16, 32, 48)
+
+
+def test_a_reference_on_two_backgrounds_has_two_names() -> None:
+    shown = {"ref": Image.new("RGBA", (64, 48), (0, 0, 0, 0))}
+    light, dark, again = (
+        all_made(drawing((64, 48)), shown, references=("ref",), background=background).references[0]
+        for background in ("#ffffff", "#000000", "#ffffff")
+    )
+    assert light.picture.tobytes() != dark.picture.tobytes()
+    assert light.name == again.name != dark.name
 
 
 def test_crop_by_salience_keeps_what_stands_out() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline, UNet2DConditionModel
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from actors.engine import lora
+from actors.engine import lora, vision
 from actors.engine.port import ReferenceInput, Refused
 from actors.engine.reference import References
 from schemas.report import FailureKind
@@ -170,3 +171,19 @@ def test_adapter_that_does_not_fit_is_refused_and_leaves_the_unet_alone(
     made.load(checkpoints["plain"], unet)
     made.on(unet, 1.0)
     assert not torch.equal(run(unet, made.embedding([a_reference(1)]).repeat_interleave(2, dim=0)), plain)
+
+
+@pytest.mark.parametrize("where", ["vision", "projection"])
+def test_a_gpu_without_room_for_an_adapter_is_no_fault_of_the_adapter(
+    checkpoints: dict[str, Path], unet: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    target = (vision, "_model") if where == "vision" else (MultiIPAdapterImageProjection, "forward")
+    with monkeypatch.context() as patch:
+        patch.setattr(*target, fail)
+        with pytest.raises(Refused) as refused:
+            references(checkpoints["plain"], unet)
+    assert refused.value.failure.kind is FailureKind.OUT_OF_VRAM
+    references(checkpoints["plain"], unet)

@@ -285,6 +285,7 @@ def test_least_recently_merged_loras_leave_ram(tmp_path: Path) -> None:
     for number in (4, 8, 4, 12):
         tiers.merge(of(a_lora(tmp_path, number)))
     assert set(tiers.loras()) == {"digest4", "digest12"}
+    assert set(tiers._bound) == {"digest4", "digest12"}
 
 
 def test_what_the_next_shard_needs_comes_before_what_was_used(tmp_path: Path) -> None:

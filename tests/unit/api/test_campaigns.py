@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from farm.core.ids import CampaignId, read
+from farm.core.records import TeamRow
 from schemas.style import StrengthMode
 from tests.unit.api.world import KEY, OURS, World, lora_of
 
@@ -237,7 +238,9 @@ def test_retry_makes_a_child_with_what_the_parent_meant(world: World, http: Test
     # The style has moved on: the child must not.
     http.post("/v1/styles", json={"name": "noir", "prompt": "new", "steps": 10, "size": "64x64"})
     key = {"Idempotency-Key": "again"}
-    child, replay = http.post(retry, headers=key), http.post(retry, headers=key)
+    child = http.post(retry, headers=key)
+    world.store.add_team(TeamRow(OURS, "full", child.json()["counts"]["total"]))
+    replay = http.post(retry, headers=key)
     assert (child.status_code, replay.status_code) == (201, 200)
     assert child.json()["id"] == replay.json()["id"] != campaign
     assert child.json()["parent"] == campaign

@@ -52,6 +52,19 @@ def test_renders_of_one_source_that_look_alike_are_grouped(
     assert http.get("/v1/campaigns/cmp_0000000000000/duplicates").status_code == 404
 
 
+def test_more_pictures_than_can_be_compared_in_time_are_refused(
+    world: World, http: Http, campaign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_duplicates, "MOST_DIFFERENT", 3)
+    alike = {n: f"{n // 2 * 0x1111_1111_1111_1111:016x}" for n in range(8)}
+    world.settle(campaign, dict.fromkeys(range(8), "succeeded"), phashes=alike)
+    assert duplicates(http, campaign)["compared"] == 8, "two differ of each source"
+    differ = {n: f"{n * 0x1111_1111_1111_1111:016x}" for n in range(8, 16)}
+    world.settle(campaign, dict.fromkeys(range(8, 16), "succeeded"), phashes=differ)
+    response = http.get(f"/v1/campaigns/{campaign}/duplicates")
+    assert (response.status_code, response.json()["code"]) == (422, "too_many_to_compare")
+
+
 def test_missed_checks_are_counted_where_a_style_has_checks(world: World, http: Http, campaign: str) -> None:
     path = f"/v1/campaigns/{campaign}/checks"
     assert http.get(path).json()["checked"] == 0

@@ -72,6 +72,14 @@ CANNY_CONFIG, CANNY_WEIGHTS = (f"controlnet/canny/{name}" for name in CONTROL)
         (without(CANNY, CANNY_CONFIG), "controlnet/canny/ lacks config.json"),
         (without(CANNY, CANNY_WEIGHTS), "controlnet/canny/ lacks diffusion_pytorch_model.safetensors"),
         ({**CANNY, CANNY_CONFIG: b'{"_class_name": "UNet2DConditionModel"}'}, "not of a ControlNetModel"),
+        (
+            {
+                **CANNY,
+                CANNY_CONFIG: b'{"_class_name": "ControlNetModel", "cross_attention_dim": 768}',
+                "unet/config.json": b'{"addition_embed_type": "text_time", "cross_attention_dim": 2048}',
+            },
+            "its cross_attention_dim is 768, here it is 2048",
+        ),
         ({**CANNY, CANNY_CONFIG: b"[]"}, "it is no object"),
         ({**CANNY, CANNY_CONFIG: b"\xff"}, "cannot be read"),
         (without(ADAPTER, "ip_adapter/ip_adapter.safetensors"), "ip_adapter/ lacks ip_adapter.safetensors"),

@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from farm.core.campaign import recipe_at
 from farm.core.ids import CampaignId, read
+from farm.core.records import TeamRow
 from schemas.recipe import Recipe
 from tests.unit.api.scheduling import Scheduler
 from tests.unit.api.world import CHECKPOINT, OURS, THEIR_KEY, UNET, World, picture, tar_of
@@ -120,6 +121,21 @@ def test_from_its_source_it_is_rendered_with_the_pictures_that_went_with_it(
     assert (from_picture.mask, from_picture.blend) == (None, ()), "they are in the picture already"
 
 
+def test_from_its_source_a_variant_keeps_its_own_noise(world: World, http: Http, stocked: list[str]) -> None:
+    block = {"sources": [{"source": stocked[0]}], "styles": ["noir"], "variants": 4}
+    campaign = http.post("/v1/campaigns", json={"name": "x", "seed": 7, "blocks": [block]}).json()["id"]
+    world.settle(campaign, {2: "succeeded"})
+    again = refined(http, campaign.replace("cmp_", "rnd_") + "_2", start="source", strength=0.7, variants=2)["id"]
+    for ordinal in (0, 1):
+        first = recipe(world, campaign, 2 + ordinal)
+        assert recipe(world, again, ordinal) == first.model_copy(update={"strength": 0.7})
+    shown = http.get(f"/v1/campaigns/{again}/renders").json()["data"]
+    assert [render["variant"] for render in shown] == [2, 3]
+    world.settle(again, {1: "succeeded"})
+    third = refined(http, again.replace("cmp_", "rnd_") + "_1", start="source")["id"]
+    assert recipe(world, third).seed == recipe(world, campaign, 3).seed
+
+
 def test_it_keeps_the_version_of_the_style_and_the_checkpoint_that_it_had(
     world: World, http: Http, render: str
 ) -> None:
@@ -138,6 +154,22 @@ def test_the_same_key_makes_one_campaign_also_when_the_former_one_has_moved_on(h
     other = http.post(f"/v1/renders/{render}/refine", json={"strength": 0.6}, headers={"Idempotency-Key": "k"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert refined(http, render, strength=0.5)["id"] != first["id"]
+
+
+def test_the_same_key_makes_one_campaign_also_when_it_could_not_be_made_any_more(
+    world: World, http: Http, render: str, scheduler: Scheduler
+) -> None:
+    first = refined(http, render, "k", style="noir")
+    with world.store.as_team(OURS) as tx:
+        waiting = tx.unfinished()
+    world.store.add_team(TeamRow(OURS, "full", waiting))
+    http.post("/v1/styles", json={"name": "noir", "prompt": "{nobody_has_this}", "size": "64x64"})
+    assert refused(http, render, style="noir") == (422, "too_many_renders")
+    assert refined(http, render, "k", style="noir")["id"] == first["id"]
+    world.settle(former(render), dict.fromkeys((0, 2, 3, 5), "succeeded"))
+    with scheduler.tx() as tx:
+        tx.prune(CampaignId(read("cmp", former(render))), 100)
+    assert refined(http, render, "k", style="noir")["id"] == first["id"]
 
 
 def test_refining_a_render_of_a_proof_leaves_the_proof_as_it_is(

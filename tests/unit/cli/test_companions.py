@@ -124,6 +124,31 @@ def test_what_is_wrong_is_said_before_anything_is_uploaded(folder: Path, more: s
         assert said in result.stderr
 
 
+def test_all_that_is_missing_is_said_at_once(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "c.yaml").write_text("sources: photos/\nstyles: noir\nmasks: empty/\n")
+    said = run("campaign", "quote", "c.yaml").stderr
+    assert "no picture called lamp" in said
+    assert "no picture called mug" in said
+    text = """
+blocks:
+  - {sources: [gone-1.png, {source: photos/mug.png, mask: gone-2.png}], styles: noir}
+  - {sources: gone-3.png, styles: noir}
+"""
+    (folder / "c.yaml").write_text(text)
+    said = run("campaign", "quote", "c.yaml").stderr
+    assert [name for name in ("gone-1.png", "gone-2.png", "gone-3.png") if name not in said] == []
+    entries = "".join(f"  - gone-{number}.png\n" for number in range(25))
+    (folder / "c.yaml").write_text(f"styles: noir\nsources:\n{entries}")
+    assert "And 5 more of the kind." in run("campaign", "quote", "c.yaml").stderr
+
+
+def test_a_folder_may_be_called_as_ids_begin(folder: Path) -> None:
+    (folder / "photos").rename(folder / "src_photos")
+    _, pictures = read(folder, "styles: noir\nsources: src_photos/\n")
+    assert pictures == ["src_photos/lamp.png", "src_photos/mug.png"]
+
+
 def test_pictures_that_go_with_sources_are_uploaded_with_them(stocked: Farm, folder: Path) -> None:
     (folder / "c.yaml").write_text("styles: noir\nsources: photos/\nmasks: masks/\n")
     result = run("campaign", "submit", "c.yaml")

@@ -90,7 +90,7 @@ def test_a_key_with_nothing_behind_it_counts_as_left_out(folder: Path) -> None:
 def test_of_a_key_that_is_like_no_other_all_are_said(folder: Path) -> None:
     assert faults(folder, GOOD + "zzz: 1")[0].endswith(
         "there are name, seed, output, priority, deadline, budget, proof, parent, lane, gpu, off_peak, "
-        "sources, styles, sizes, prompts, strengths, variants"
+        "sources, styles, sizes, prompts, strengths, variants, first_variant"
     )
 
 

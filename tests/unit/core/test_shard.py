@@ -38,7 +38,7 @@ from farm.core.work import unet_steps_at
 from schemas.campaign import ResolvedCampaign
 from schemas.recipe import Output, Upscale
 from schemas.rendition import Rendition
-from schemas.style import StrengthMode
+from schemas.style import Checks, StrengthMode
 from tests.unit.core.samples import block, campaign, campaigns, ordinals, ranges, style
 
 
@@ -128,6 +128,18 @@ def test_large_campaigns_have_larger_shards_not_more(variants: int, sources: int
 def test_no_shard_outlives_the_links_in_its_order() -> None:
     shards = cut(campaign(block(sources=1_000, variants=100)), lambda _: 60.0, 30.0)
     assert max(size_of(shard.todo) for shard in shards) * 60.0 <= MAX_SECONDS
+
+
+def test_no_shard_outlives_its_links_though_every_picture_is_made_again() -> None:
+    strict = (style(checks=Checks(structure=1, rerolls=8), strength_mode=StrengthMode.NOISE),)
+    every = block(sources=1_000, variants=1_000).model_copy(update={"styles": strict})
+    renditions = Output(renditions=(Rendition(name="large", size="128x128"),))
+    for output in (Output(), renditions):
+        of = campaign(every).model_copy(update={"output": output})
+        steps = recipe_at(of, 0).unet_steps
+        shards = cut(of, lambda recipe: recipe.unet_steps * 0.05, 30.0)
+        longest = max(size_of(shard.todo) for shard in shards)
+        assert longest * (steps + 8 * 30) * 0.05 <= MAX_SECONDS < (longest + 1) * (steps + 8 * 30) * 0.05
 
 
 def test_a_render_that_costs_nothing_does_not_break_the_cut() -> None:

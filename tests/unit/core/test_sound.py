@@ -73,6 +73,16 @@ def test_a_success_that_cannot_be_is_a_failed_try(changes: dict[str, Any]) -> No
     assert found[1] is good
 
 
+@pytest.mark.parametrize("tried", [Tried.FAILED, Tried.HANDED_BACK])
+def test_no_try_without_success_names_what_is_deleted_elsewhere(tried: Tried) -> None:
+    """What a report names and nothing refers to is deleted from the depot."""
+    source = picture(key="sources/1/" + "a" * 64)
+    (found,) = sound(report(row(tried=tried, picture=source))).rows
+    assert (found.tried, found.picture) == (tried, None)
+    (found,) = sound(report(row(tried=tried))).rows
+    assert found.picture == PICTURE
+
+
 @pytest.mark.parametrize(("given", "kept"), [(-1000.0, 0.0), (1e300, 1e6)])
 def test_seconds_that_nobody_can_have_measured_are_not_charged(given: float, kept: float) -> None:
     (found,) = sound(report(row(seconds=Seconds(denoise=given, load=2.0)))).rows

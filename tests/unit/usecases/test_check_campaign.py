@@ -249,6 +249,7 @@ def test_a_rendition_is_at_most_four_times_as_large_as_every_render(tx: TeamTx) 
         {"name": "feed", "aspect": "4:5"},
         {"name": "poster", "size": "256x256"},
         {"name": "wall", "size": "257x257"},
+        {"name": "banner", "size": "18x256"},  # four times as high, though a fourth of 18 is no whole number
     ]
     spec = campaign({}, "plain", "large", output={"renditions": made})
     assert faults(tx, spec) == {"/output/renditions/2/size": "rendition_too_large"}

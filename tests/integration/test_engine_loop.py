@@ -439,7 +439,9 @@ def test_libraries_that_find_no_memory_lose_no_context(fresh: SdxlEngine, words:
     assert found.numerics.endswith("batch=1")
 
 
-def test_what_it_holds_is_told_while_the_checkpoint_is_changed(farmyard: Path, fresh: SdxlEngine) -> None:
+def test_what_it_holds_is_told_while_the_checkpoint_is_changed(
+    farmyard: Path, fresh: SdxlEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = [Weights("checkpoint", farmyard / "checkpoint"), None]
 
     class Changing(SdxlEngine):
@@ -447,7 +449,7 @@ def test_what_it_holds_is_told_while_the_checkpoint_is_changed(farmyard: Path, f
         def _weights(self) -> Weights | None:  # type: ignore[override]
             return seen.pop(0) if len(seen) > 1 else seen[0]
 
-    fresh.__class__ = Changing
+    monkeypatch.setattr(fresh, "__class__", Changing)
     assert fresh.held().checkpoint == "checkpoint"
 
 

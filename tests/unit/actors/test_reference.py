@@ -180,7 +180,7 @@ def test_a_gpu_without_room_for_an_adapter_is_no_fault_of_the_adapter(
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    target = (vision, "_model") if where == "vision" else (MultiIPAdapterImageProjection, "forward")
+    target: tuple[Any, str] = (vision, "_model") if where == "vision" else (MultiIPAdapterImageProjection, "forward")
     with monkeypatch.context() as patch:
         patch.setattr(*target, fail)
         with pytest.raises(Refused) as refused:

@@ -103,11 +103,12 @@ class Promises:
         if order.epoch < seen:
             raise self.broken("P6 one leader", f"{name} took an order of epoch {order.epoch} after {seen}")
 
-    def started(self, name: str, order: ShardOrder, row: OrderRow) -> None:
+    def started(self, name: str, session: str, order: ShardOrder, row: OrderRow) -> None:
         render = (order.campaign, row.ordinal)
         begun = self._starts[render] = self._starts.get(render, 0) + 1
         shard = self._store.state.shards.rows[ShardId(order.shard)]
-        if shard.state != "leased" or shard.fence != order.fence:  # its lease is lost, and it does not know yet
+        leased = shard.state == "leased" and (shard.session, shard.fence) == (session, order.fence)
+        if not leased:  # its lease is lost, and it does not know yet
             self._excused[render] = self._excused.get(render, 0) + 1
         if begun > 1 + self._excused.get(render, 0):
             raise self.broken("P5 no repeat", f"render {render} began {begun} times; {name} has it now")

@@ -212,7 +212,7 @@ class Life:
         self._pass = Pass(self._passes, rows)
         for ref, row, _ in rows:
             self._kernel.step("starts", self.name, ref.shard, ref.ordinal)
-            self._promises.started(self.name, hand.order, row)
+            self._promises.started(self.name, self.session, hand.order, row)
         self.after(sum(took.gpu - took.load for _, _, took in rows), self._done, self._passes)
 
     def _stopped(self, number: int) -> None:

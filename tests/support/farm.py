@@ -80,8 +80,8 @@ def live_farm(settings: Mapping[str, str] | Callable[[EmbeddedFarm], Mapping[str
     with own_folder() as folder:
         data = folder / "farm"
         env = settings(EmbeddedFarm(data)) if callable(settings) else settings
-        running = bootstrap.up(data, renderers=2, on_step=print, env=env)
         try:
+            running = bootstrap.up(data, renderers=2, on_step=print, env=env)
             with Client(running.url, running.key) as client:
                 for name in QUICK:
                     lora = StyleLora(lora=name.removeprefix("quick-"))

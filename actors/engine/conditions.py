@@ -53,9 +53,9 @@ class Conditions:
         """Original size, corner of the crop, size: a picture that was never cropped nor scaled."""
         if (size, doubled) not in self._sizes:
             width, height = dimensions(size)
-            ends = [(height, width), (height, width)]
+            ends: list[tuple[float, ...]] = [(height, width), (height, width)]
             if self._pipe.config.requires_aesthetics_score:
-                ends = [(_SCORES[1],), (_SCORES[0],)]  # type: ignore[list-item]
+                ends = [(_SCORES[1],), (_SCORES[0],)]
             told = [(height, width, 0, 0, *end) for end in (ends if doubled else ends[1:])]
             self._sizes[size, doubled] = torch.tensor(told, dtype=torch.float32, device=self._device)
         return self._sizes[size, doubled]

@@ -128,17 +128,17 @@ class SdxlEngine:
     # rows
 
     @torch.inference_mode()
-    def begin(self, id: Hashable, row: Row) -> Ended | None:  # noqa: A002 - the port's word
+    def begin(self, name: Hashable, row: Row) -> Ended | None:
         group = row.group
         rows = self._passes.get(group)
         if rows is None:
             rows = Pass(group, self.capacity(group))
         if len(rows) >= rows.most:
             raise ValueError(f"{rows.most} rows of this group are under way already")
-        rows.waiting.append((id, row))
+        rows.waiting.append((name, row))
         self._passes[group] = rows
         self._admit(rows)
-        return self._taken(group, id)
+        return self._taken(group, name)
 
     @torch.inference_mode()
     def step(self, group: Group) -> Sequence[Ended]:

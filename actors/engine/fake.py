@@ -90,10 +90,10 @@ class FakeEngine:
             del self._loras[digest]
         self._weights = weights
 
-    def begin(self, id: Hashable, row: Row) -> Ended | None:  # noqa: A002 - the port's name for it
+    def begin(self, name: Hashable, row: Row) -> Ended | None:
         if len(self._of(row.group)) >= self.capacity(row.group):
             raise ValueError(f"{row.group} is full.")
-        self._rows[id] = _UnderWay(row, self._state)
+        self._rows[name] = _UnderWay(row, self._state)
         return None
 
     def step(self, group: Group) -> Sequence[Ended]:

@@ -149,7 +149,8 @@ class Model:
         return out
 
     def _unet(self, rows: Pass, sample: Tensor, timesteps: Tensor, scales: Tensor) -> Tensor:
-        text, added = rows.rows("text"), {"text_embeds": rows.rows("pooled"), "time_ids": rows.rows("sizes")}
+        text = rows.rows("text")
+        added: dict[str, Any] = {"text_embeds": rows.rows("pooled"), "time_ids": rows.rows("sizes")}
         more: dict[str, Any] = {}
         if rows.group.control is not None:
             conditions, acts = rows.rows("control"), torch.cat([scales] * (len(sample) // len(scales)))
@@ -159,7 +160,7 @@ class Model:
             more = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
         if "references" in rows:
             self._parts.references.on(self.pipe.unet, rows.group.reference_scale)
-            added = {**added, "image_embeds": [rows.rows("references")]}  # type: ignore[dict-item]
+            added = {**added, "image_embeds": [rows.rows("references")]}
         else:
             self._parts.references.off(self.pipe.unet)
         told = rows.rows("told_guidance") if "told_guidance" in rows else None

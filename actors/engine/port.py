@@ -201,9 +201,12 @@ class Engine(Protocol):
         """
         ...
 
-    def begin(self, id: Hashable, row: Row) -> Ended | None:  # noqa: A002 - as in `Ended.id`
-        """*row* joins the passes of its group; its sources and texts are encoded now. Something that ended at once is
-        returned (a failure, or nothing to do). Raises `Poisoned`, and `ValueError` when the group is full."""
+    def begin(self, name: Hashable, row: Row) -> Ended | None:
+        """*row* joins the passes of its group; its sources and texts are encoded now. *name* will be `Ended.id`.
+
+        Something that ended at once is returned (a failure, or nothing to do). Raises `Poisoned`, and `ValueError`
+        when the group is full.
+        """
         ...
 
     def step(self, group: Group) -> Sequence[Ended]:

@@ -3,8 +3,6 @@
 import io
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,7 +14,7 @@ from schemas.picture import PictureFormat
 from schemas.recipe import Output
 from schemas.report import Collected, Failure, FailureKind, Hello, Tried
 from schemas.source import SourceFault
-from tests.unit.actors.driving import Gate, Make, Recorder, running_renderers
+from tests.unit.actors.driving import Gate, Make, Recorder
 from tests.unit.actors.support import (
     Depot,
     Scheduler,
@@ -26,20 +24,7 @@ from tests.unit.actors.support import (
     recipe,
     row,
     rows_of,
-    running_depot,
 )
-
-
-@pytest.fixture
-def depot() -> Iterator[Depot]:
-    with running_depot() as running:
-        yield running
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    with running_renderers(tmp_path / "cache") as made:
-        yield made
 
 
 def test_rows_are_rendered_uploaded_and_reported(depot: Depot, make: Make) -> None:

@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Hashable
 
 import pytest
 
@@ -14,7 +13,7 @@ from actors.ledger import Stage
 from actors.renderer import Renderer
 from schemas.order import Lane, ShardOrder
 from schemas.report import Collected, Failure, FailureKind, GpuTime, Tried
-from tests.unit.actors.driving import Make, Recorder, Stepper, running_renderers
+from tests.unit.actors.driving import Make, Recorder, Stepper
 from tests.unit.actors.support import (
     Depot,
     Scheduler,
@@ -24,20 +23,7 @@ from tests.unit.actors.support import (
     recipe,
     row,
     rows_of,
-    running_depot,
 )
-
-
-@pytest.fixture
-def depot() -> Iterator[Depot]:
-    with running_depot() as running:
-        yield running
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    with running_renderers(tmp_path / "cache") as made:
-        yield made
 
 
 def one_row(

@@ -2,8 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,22 +18,10 @@ from schemas.recipe import Blended, Control, Mask, Output, Recipe
 from schemas.rendition import Rendition, tiles
 from schemas.report import Failure, FailureKind, RowReport, Tried
 from schemas.style import Checks, ControlKind
-from tests.unit.actors.driving import Make, Recorder, Stepper, running_renderers
-from tests.unit.actors.support import SIZE, Depot, Scheduler, order, recipe, row, running_depot
+from tests.unit.actors.driving import Make, Recorder, Stepper
+from tests.unit.actors.support import SIZE, Depot, Scheduler, order, recipe, row
 
 LARGE = Output(renditions=(Rendition(name="poster", size="128x96"), Rendition(name="square", aspect="1:1")))
-
-
-@pytest.fixture
-def depot() -> Iterator[Depot]:
-    with running_depot() as running:
-        yield running
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    with running_renderers(tmp_path / "cache") as made:
-        yield made
 
 
 def photo(seed: int = 0, mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import ray
 
+from actors.device import sampler
 from actors.engine.port import Engine, Held
 from actors.finishers import Finishers
 from actors.gpu import GpuThread
@@ -60,6 +61,7 @@ class Renderer:
         self._shared = Shared(ledger, window=2 * settings.batch + settings.io_threads)
         self._closed = threading.Event()
         self._links = Links(self._closed.wait, connections=2 * settings.io_threads + 2)
+        self._device = sampler(settings.device)
         self._pools = Pools(self._shared, settings, self._links)
         self._finishers = Finishers(self._shared, self._pools, settings, self._links, self._session)
         self._gpu = GpuThread(self._shared, self._pools, self._finishers, settings, engine)
@@ -107,7 +109,10 @@ class Renderer:
 
         Waits until there is one, at most *wait_seconds*. A caller with an older epoch gets none and forgets none.
         """
-        deadline = time.monotonic() + wait_seconds
+        collected = self._collect(epoch, after_seq, time.monotonic() + wait_seconds)
+        return collected.model_copy(update={"device": self._device.read()}).model_dump_json()
+
+    def _collect(self, epoch: int, after_seq: int, deadline: float) -> Collected:
         with self._shared.changed:
             ledger = self._shared.ledger
             if not ledger.hear(epoch):
@@ -169,7 +174,7 @@ class Renderer:
                 self._pools.fetch_sources()
                 self._shared.changed.notify_all()
 
-    def _collected(self, reports: tuple[RenderReport, ...]) -> str:
+    def _collected(self, reports: tuple[RenderReport, ...]) -> Collected:
         shared, engine = self._shared, self._shared.engine
         held = engine.held() if engine else Held()
         return Collected(
@@ -183,7 +188,7 @@ class Renderer:
             gpu=shared.clock.read(time.monotonic()),
             fault=shared.fault,
             leaving=shared.ledger.draining,
-        ).model_dump_json()
+        )
 
 
 class _Leaving:

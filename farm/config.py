@@ -40,7 +40,15 @@ class DepotSettings(_Settings):
     depot_secure: bool = Field(True, description="TLS to the store.")
 
 
-class ApiSettings(DepotSettings):
+class ServiceSettings(DepotSettings):
+    """What both services read."""
+
+    schema_wait: Duration = Field(
+        timedelta(minutes=5), description="How long a service waits for the tables that it needs before it gives up."
+    )
+
+
+class ApiSettings(ServiceSettings):
     """What `farm api` reads."""
 
     api_database_url: SecretStr = Field(
@@ -53,14 +61,18 @@ class ApiSettings(DepotSettings):
     currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="What prices and budgets are counted in: a label.")
 
 
-class SchedulerSettings(DepotSettings):
+class SchedulerSettings(ServiceSettings):
     """What `farm scheduler` reads."""
 
     scheduler_database_url: SecretStr = Field(description="PostgreSQL, as the role farm_scheduler.")
-    metrics_host: str = Field("127.0.0.1", description="Address of the scheduler's /metrics.")
-    metrics_port: int = Field(9090, ge=0, le=65535, description="Port of the scheduler's /metrics.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the scheduler's /metrics, /healthz and /readyz.")
+    metrics_port: int = Field(9090, ge=0, le=65535, description="Port of the same.")
     ray_address: str = Field(description="Address of the Ray cluster (GCS), host:port.")
     ray_namespace: str = Field("halftone", description="Ray namespace that the renderers live in.")
+    fleet_patience: Duration = Field(
+        timedelta(minutes=1),
+        description="A scheduler that Ray has not answered for this long ends, so that it is started anew.",
+    )
     fleet_name: str = Field("local", pattern=r"^[a-z0-9-]{1,40}$", description="Name of the fleet.")
     fleet_renderers: int = Field(1, ge=0, le=10_000, description="Renderers that it may have at most.")
     fleet_least: int = Field(0, ge=0, le=10_000, description="Renderers that it keeps even without work.")
@@ -139,6 +151,13 @@ class SchedulerSettings(DepotSettings):
 
 
 class MigrateSettings(_Settings):
-    """What `farm migrate` reads."""
+    """What `farm migrate` and operators' verbs read."""
 
     owner_database_url: SecretStr = Field(description="PostgreSQL, as the owner of the tables.")
+
+
+class RoleSettings(_Settings):
+    """What `farm migrate --roles` reads beside that: whom it lets log in, and with which password."""
+
+    api_database_url: SecretStr
+    scheduler_database_url: SecretStr

@@ -1,6 +1,6 @@
 """What the use cases need of the world. Each Protocol has a real side and a twin in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -350,6 +350,18 @@ class SchedulerTx(Protocol):
 
     def prices(self) -> dict[str, float]:
         """Money an hour by type of GPU; ``*`` is for every type that has none of its own."""
+        ...
+
+    def team_names(self, teams: Collection[TeamId]) -> dict[TeamId, str]:
+        """By id; one that is not there is left out."""
+        ...
+
+    def campaign_states(self) -> dict[CampaignState, int]:
+        """How many campaigns are active, proofing, awaiting approval or paused; a state that none is in is left out."""
+        ...
+
+    def database_bytes(self) -> int:
+        """What the whole database takes on its disk, by its own account: some milliseconds to find out."""
         ...
 
     def quarantined(self) -> list[Quarantined]: ...

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-LOCK = 0x68616C66746F6E65  # "halftone": two migrations at once wait for one another
+from migrations import LOCK
 
 
 def _migrate(connection: Connection) -> None:

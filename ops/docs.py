@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings
 from farm.api.app import create_app
 from farm.cli import exits
 from farm.cli.main import app as command_line
-from farm.config import ApiSettings, DepotSettings, MigrateSettings, SchedulerSettings
+from farm.config import ApiSettings, DepotSettings, MigrateSettings, SchedulerSettings, ServiceSettings
 from farm.depot.memory import MemoryDepot
 from farm.store.memory import MemoryStore
 from farm.telemetry import ApiMetrics, SchedulerMetrics
@@ -39,9 +39,10 @@ _LAID_OVER = ("mask", "control", "blend")
 
 SETTINGS: Mapping[str, type[BaseSettings]] = {
     "The depot: read by `farm api` and `farm scheduler`": DepotSettings,
+    "Both services: `farm api` and `farm scheduler`": ServiceSettings,
     "`farm api`": ApiSettings,
     "`farm scheduler`": SchedulerSettings,
-    "`farm migrate`": MigrateSettings,
+    "`farm migrate` and operators' commands": MigrateSettings,
 }
 
 COMMAND_LINE_SETTINGS = {
@@ -181,13 +182,20 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "unavailable": "A part does not answer. Ask again; `farm doctor` says which.",
         "store_down": "PostgreSQL does not answer. Start it; clients repeat their calls meanwhile.",
         "depot_down": "The S3 store does not answer or its disk is full. Shards wait until it does.",
-        "fleet_down": "Ray does not answer. Start it; the scheduler goes on by itself.",
+        "fleet_down": "Ray does not answer. Start it. A scheduler ends after `FARM_FLEET_PATIENCE` without it, and is "
+        "to be started anew.",
         "disk_full": "The disk of the API has no room for the upload. Free some.",
         "not_ready": "`/readyz`: `errors` says which part does not answer and what to do.",
         "unreachable": "The client cannot reach the farm. `farm status` shows what runs on this machine.",
         "values_refused": "The database does not take a value. This is a mistake of the farm: please report it.",
         "leadership_lost": "Another scheduler leads now. Nothing was written; this one stands by. Nothing to do.",
         "lease_lost": "A lease ran out before it was renewed. The shard is given to another renderer. Nothing to do.",
+        "store_behind": "The tables are of an earlier release than the process. Run `farm migrate --only expand`; the "
+        "process waits for it as long as `FARM_SCHEMA_WAIT` says, then ends, to be started anew.",
+        "upgrade_skips_release": "The tables are more than one release behind. Upgrade to each release in between, or "
+        "end all processes and run `farm migrate` without `--only`.",
+        "roles_refused": "The owner of the tables may not make or change login roles. Give it CREATEROLE, or set their "
+        "passwords by hand and leave `--roles` out.",
         "embedded_part_failed": "A part of `farm up` did not start. The end of its log stands in the message.",
         "bad_window": "Off-peak hours are written as `22:00-06:00`, in UTC. Look at `FARM_OFF_PEAK`.",
         "bad_settings": "Settings in the environment are missing or wrong. The message names each: "
@@ -349,9 +357,18 @@ def _limits(field: FieldInfo) -> str:
 def metrics_page() -> str:
     lines = ["# Metrics\n", "In the text format of Prometheus, at `/metrics`, without a key.\n"]
     for title, owner in (("`farm api`", ApiMetrics()), ("`farm scheduler`", SchedulerMetrics())):
-        metrics = (metric for metric in vars(owner).values() if isinstance(metric, MetricWrapperBase))
-        lines += ["", f"## {title}\n", *_table(("name", "kind", "labels", "what it is"), map(_metric, metrics))]
+        rows = map(_metric, metrics_of(owner))
+        lines += ["", f"## {title}\n", *_table(("name", "kind", "labels", "what it is"), rows)]
     return _page(lines)
+
+
+def metrics_of(owner: object) -> Iterator[MetricWrapperBase]:
+    """Its own, and those of the groups that it has."""
+    for value in vars(owner).values():
+        if isinstance(value, MetricWrapperBase):
+            yield value
+        elif type(value).__module__.startswith("farm.telemetry") and value is not owner:
+            yield from metrics_of(value)
 
 
 def _metric(metric: MetricWrapperBase) -> Sequence[str]:

@@ -152,6 +152,24 @@ class GpuTime(Wire):
     rows: int = 0  # in all passes: over `passes` times the batch it is how full they were
 
 
+class Device(Wire):
+    """What a renderer renders on, as NVML sees it at one moment; without a GPU, as the operating system sees the
+    machine. None where it cannot be told. Energy and errors are counted since the driver was loaded, and never fall.
+    """
+
+    uuid: str = ""
+    utilisation: float | None = None  # 0 to 1
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    energy_joules: float | None = None
+    temperature_celsius: float | None = None
+    throttled: tuple[str, ...] = ()  # power, thermal, hardware
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+
+
 class RenderReport(Wire):
     """Rows of one shard that have ended. ``seq`` grows by one with each report of a session."""
 
@@ -187,6 +205,7 @@ class Collected(Wire):
     warm: Warm
     cache: CacheCounts
     gpu: GpuTime = GpuTime()
+    device: Device = Device()
     fault: str = ""  # why it can't go on, in words; the scheduler ends it
     leaving: bool = False  # it was told to go: it takes no more orders
 

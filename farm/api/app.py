@@ -42,9 +42,11 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(settings: ApiSettings, store: ApiStore, depot: Depot, clock: Clock) -> FastAPI:
+def create_app(
+    settings: ApiSettings, store: ApiStore, depot: Depot, clock: Clock, metrics: ApiMetrics | None = None
+) -> FastAPI:
     """The parts stay the caller's: the app closes none of them."""
-    metrics, waker = ApiMetrics(), Waker(store)
+    metrics, waker = metrics or ApiMetrics(), Waker(store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -3,8 +3,20 @@
 from farm.bootstrap.auditing import audit, collect_garbage
 from farm.bootstrap.demo import demo_campaign
 from farm.bootstrap.local import Finding, Part, Running, doctor, down, status, up
-from farm.bootstrap.operating import add_team, prices, quarantine, release, set_price, set_team, team, teams
-from farm.bootstrap.services import migrate, run_api, run_scheduler
+from farm.bootstrap.migrating import migrate
+from farm.bootstrap.operating import (
+    add_team,
+    keys,
+    prices,
+    quarantine,
+    release,
+    revoke_key,
+    set_price,
+    set_team,
+    team,
+    teams,
+)
+from farm.bootstrap.running import run_api, run_scheduler
 
 __all__ = [
     "Finding",
@@ -16,10 +28,12 @@ __all__ = [
     "demo_campaign",
     "doctor",
     "down",
+    "keys",
     "migrate",
     "prices",
     "quarantine",
     "release",
+    "revoke_key",
     "run_api",
     "run_scheduler",
     "set_price",

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from farm.store.auditing import AuditStore
 
 
-def audit(data: Path, *, sample: int | None, grace: timedelta) -> "AuditReport":
+def audit(data: Path, *, sample: int | None, grace: timedelta, forget: bool = False) -> "AuditReport":
     """Of the farm that the environment names, else of the one in *data*. Raises `BadRequest` when there is neither."""
     from farm.usecases.audit_farm import audit as audit_farm
 
     with _opened(data) as (books, depot):
-        return audit_farm(books, depot, grace=grace, attempts_kept=_setting("keep_attempts"), sample=sample)
+        kept = _setting("keep_attempts")
+        return audit_farm(books, depot, grace=grace, attempts_kept=kept, sample=sample, forget=forget)
 
 
 def collect_garbage(data: Path, *, force: bool) -> "Counts":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import urlopen
 
 import yaml
 
@@ -138,7 +139,7 @@ def _services(farm: EmbeddedFarm, env: Mapping[str, str]) -> list[Service]:
         Service(
             "scheduler",
             command("scheduler"),
-            ready=lambda: _listens(farm.state.ports["metrics"]),
+            ready=lambda: _ready(farm.state.ports["metrics"]),
             env=env,
             hidden=("FARM_OWNER_DATABASE_URL", "FARM_API_DATABASE_URL"),
             timeout=timedelta(seconds=120),
@@ -151,6 +152,14 @@ def _listens(port: int) -> bool:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
     except OSError:
+        return False
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:  # HTTPError is one
         return False
 
 

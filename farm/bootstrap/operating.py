@@ -5,14 +5,19 @@ The database is FARM_OWNER_DATABASE_URL's; without it, that of the farm which `f
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from farm.bootstrap.services import new_key, read
 from farm.config import MigrateSettings
 from farm.core.errors import NotFound
-from farm.core.ids import show
+from farm.core.ids import KeyId, show
+from farm.core.ids import read as read_id
 from farm.core.records import SpentRow, TeamRow
 from schemas.campaign import Spent
 from schemas.team import Team, TeamLimits
+
+if TYPE_CHECKING:
+    from farm.store.operators import TeamKey
 
 
 def owner_url(data: Path | None = None) -> str:
@@ -24,9 +29,23 @@ def owner_url(data: Path | None = None) -> str:
     return read(MigrateSettings).owner_database_url.get_secret_value()
 
 
-def add_team(name: str, data: Path | None = None) -> str:
+def add_team(name: str, data: Path | None = None, *, label: str = "first") -> str:
     """A new API key for a team, made when it is not there; shown once, kept as a digest."""
-    return new_key(owner_url(data), name)
+    return new_key(owner_url(data), name, label)
+
+
+def keys(team_name: str, data: Path | None = None) -> "list[TeamKey]":
+    """Every key that the team ever had. Raises `NotFound`."""
+    from farm.store import operators
+
+    return operators.keys(owner_url(data), team_name)
+
+
+def revoke_key(key: str, data: Path | None = None) -> "TeamKey":
+    """Raises `NotFound`."""
+    from farm.store import operators
+
+    return operators.revoke_key(owner_url(data), KeyId(read_id("key", key)))
 
 
 def teams(data: Path | None = None) -> list[Team]:

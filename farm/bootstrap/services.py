@@ -1,31 +1,29 @@
-"""The composition root: settings become parts, parts become processes. Plain functions, no container.
+"""The composition root: settings become parts. Plain functions, no container.
 
 What only one of the processes needs is imported in its function: `farm --help` loads neither Ray nor a database.
 """
 
-import gc
 import os
 import secrets
-import socket
-import threading
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from farm.bootstrap.observing import DepotObserver, StoreObserver
 from farm.config import ApiSettings, DepotSettings, FleetSettings, MigrateSettings, SchedulerSettings
 from farm.core.errors import BadRequest
 from farm.core.ids import mint
-from farm.telemetry import SchedulerMetrics, configure_logging
+from farm.telemetry import PartMetrics
 
 if TYPE_CHECKING:
     from farm.depot.s3 import S3Depot
     from farm.fleet.ray_fleet import Kind, RendererSettings
     from farm.loops.janitor import Upkeep
     from farm.loops.scheduler import Pace
+    from farm.store.postgres import PostgresStore
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -63,7 +61,7 @@ def _refuse_unknown() -> None:
         raise BadRequest(f"There is no such setting: {', '.join(near)}.", code="bad_settings")
 
 
-def depot_of(settings: DepotSettings) -> "S3Depot":
+def depot_of(settings: DepotSettings, metrics: PartMetrics | None = None) -> "S3Depot":
     from farm.depot.s3 import S3Depot
 
     return S3Depot(
@@ -73,69 +71,17 @@ def depot_of(settings: DepotSettings) -> "S3Depot":
         bucket=settings.depot_bucket,
         region=settings.depot_region,
         secure=settings.depot_secure,
+        observer=None if metrics is None else DepotObserver(metrics),
     )
 
 
-def run_api() -> None:
-    """Serves until SIGTERM or SIGINT."""
-    from farm.api.app import create_app, server
+def store_of(url: SecretStr, metrics: PartMetrics, *, pool: int = 8) -> "PostgresStore":
     from farm.store.postgres import PostgresStore
 
-    settings = read(ApiSettings)
-    configure_logging()
-    store, depot = PostgresStore(settings.api_database_url.get_secret_value()), depot_of(settings)
-    try:
-        app = create_app(settings, store, depot, SystemClock())
-        server(app, host=settings.api_host, port=settings.api_port).run()
-    finally:
-        store.close()
-
-
-def run_scheduler() -> None:
-    """Leads or stands by until SIGTERM or SIGINT."""
-    from prometheus_client import start_http_server
-
-    from farm.fleet.ray_fleet import RayFleet, connect
-    from farm.loops.janitor import Janitor, beside
-    from farm.loops.loop import run, stop_on_signals
-    from farm.loops.scheduler import Scheduler
-    from farm.store.postgres import PostgresStore
-
-    settings = read(SchedulerSettings)
-    configure_logging()
-    pace, upkeep = pace_of(settings), upkeep_of(settings)
-    stopping, metrics = threading.Event(), SchedulerMetrics()
-    connect(settings.ray_address, settings.ray_namespace)
-    stop_on_signals(stopping)  # after Ray, which sets handlers of its own
-    start_http_server(settings.metrics_port, settings.metrics_host, registry=metrics.registry)
-    store = PostgresStore(settings.scheduler_database_url.get_secret_value(), pool=4)
-    fleet = RayFleet(fleets=kinds_of(settings), settings=partial(renderer_settings, settings))
-    scheduler = Scheduler(
-        holder=f"{socket.gethostname()}-{secrets.token_hex(4)}",
-        store=store,
-        fleet=fleet,
-        depot=depot_of(settings),
-        pace=pace,
-        metrics=metrics,
-        token=partial(secrets.token_hex, 16),
-    )
-    janitor = Janitor(
-        store=store,
-        depot=depot_of(settings),
-        upkeep=upkeep,
-        leadership=lambda: scheduler.leadership,
-        metrics=metrics,
-        idle=stopping.wait,
-    )
-    gc.collect()
-    gc.freeze()  # what was imported stays: each full collection would look at all of it, 50 ms of a scheduler's time
-    cleaning = beside(janitor, stopping)
-    try:
-        run(scheduler, stopping)
-    finally:
-        stopping.set()
-        cleaning.join(10)
-        store.close()
+    observer = StoreObserver(metrics)
+    store = PostgresStore(url.get_secret_value(), pool=pool, observer=observer)
+    observer.show_pool(store)
+    return store
 
 
 def upkeep_of(settings: SchedulerSettings) -> "Upkeep":
@@ -235,14 +181,7 @@ def renderer_settings(settings: SchedulerSettings, name: str) -> "RendererSettin
     )
 
 
-def migrate() -> None:
-    """Brings the tables to this release."""
-    from farm.store.operators import migrate as upgrade
-
-    upgrade(read(MigrateSettings).owner_database_url.get_secret_value())
-
-
-def new_key(owner_url: str, team: str) -> str:
+def new_key(owner_url: str, team: str, label: str = "first") -> str:
     """A new API key for a team, made when it is not there; shown once, kept as a digest."""
     from farm.store.operators import add_key
 
@@ -251,4 +190,4 @@ def new_key(owner_url: str, team: str) -> str:
     def new_id() -> int:
         return mint(clock.now(), clock.random_bits())
 
-    return add_key(owner_url, team=team, name="first", mint=new_id, secret=secrets.token_hex(32))
+    return add_key(owner_url, team=team, name=label, mint=new_id, secret=secrets.token_hex(32))

@@ -22,6 +22,12 @@ def audit(
     grace: Annotated[
         str, typer.Option(help="How long an object without a picture may lie in the depot, as in PT12H.")
     ] = "PT12H",
+    forget_lost: Annotated[
+        bool,
+        typer.Option(
+            "--forget-lost", help="No render takes over a picture again whose objects are gone or damaged. For good."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check promises P1 to P5 on the farm while it works: every outcome, every campaign, every object.
@@ -30,13 +36,18 @@ def audit(
     looks at the farm that `farm up` started here. --grace must be longer than FARM_GARBAGE_GRACE and twice
     FARM_GARBAGE_EVERY together.
 
-    Example:
+    When the depot has lost objects, look first, and then run it with --forget-lost: a campaign that is submitted again
+    takes over what is there and renders the rest anew. Outcomes never change: those of the old campaigns stay.
+
+    Examples:
 
         farm audit --sample 1000
+
+        farm audit --forget-lost
     """
     from farm import bootstrap
 
-    report = bootstrap.audit(connection(ctx).data, sample=sample, grace=_duration(grace))
+    report = bootstrap.audit(connection(ctx).data, sample=sample, grace=_duration(grace), forget=forget_lost)
     if as_json:
         show_json({**asdict(report), "ok": report.ok})
     else:

@@ -19,17 +19,24 @@ class Connection:
 
     def client(self) -> Client:
         """Raises `Stop` when nothing says where the farm is."""
-        saved = self._saved()
-        url = self.url or os.environ.get("FARM_URL") or saved.get("url")
-        key = self.key or os.environ.get("FARM_API_KEY") or saved.get("key")
+        url = self._url()
+        key = self.key or os.environ.get("FARM_API_KEY") or self._saved().get("key")
+        if not key:
+            raise Stop(f"There is no key for {url}: give --key or FARM_API_KEY.", AUTH)
+        return Client(url, key)
+
+    def keyless(self) -> Client:
+        """For what needs no key. Raises `Stop`."""
+        return Client(self._url(), None)
+
+    def _url(self) -> str:
+        url = self.url or os.environ.get("FARM_URL") or self._saved().get("url")
         if not url:
             raise Stop(
                 f"There is no farm: {self.data / 'client.json'} is missing. Start one with `farm up`, "
                 "or name one with --url and --key, or FARM_URL and FARM_API_KEY."
             )
-        if not key:
-            raise Stop(f"There is no key for {url}: give --key or FARM_API_KEY.", AUTH)
-        return Client(url, key)
+        return url
 
     def _saved(self) -> dict[str, str]:
         path = self.data / "client.json"

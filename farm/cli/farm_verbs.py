@@ -1,4 +1,4 @@
-"""`farm up|down|status|doctor|demo`, the processes `farm api|scheduler|migrate`, and `farm schema`."""
+"""`farm up|down|status|doctor|demo` and `farm schema`."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -191,27 +191,6 @@ def _show_running(running: Running, *, as_json: bool, to_stderr: bool = False) -
     else:
         show_table(("part", "port"), rows)
         say(f"The farm is up at {running.url}. `farm down` ends it.")
-
-
-def api() -> None:
-    """Serve the API until SIGTERM. Settings come from the environment."""
-    from farm import bootstrap
-
-    bootstrap.run_api()
-
-
-def scheduler() -> None:
-    """Run a scheduler until SIGTERM; one leads, others stand by."""
-    from farm import bootstrap
-
-    bootstrap.run_scheduler()
-
-
-def migrate() -> None:
-    """Bring the tables to this release, as their owner."""
-    from farm import bootstrap
-
-    bootstrap.migrate()
 
 
 def schema(name: Annotated[str | None, typer.Argument(help="One of them; without it, all.")] = None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from farm.cli import audit, campaigns, farm_verbs, library, operating, refining
+from farm.cli import audit, campaigns, farm_verbs, keys, library, operating, processes, refining
 from farm.cli.connect import Connection, data_folder
 from farm.cli.exits import FarmGroup
 
@@ -58,9 +58,12 @@ app.add_typer(library.checkpoint, name="checkpoint")
 library.renderer.command()(operating.quarantine)
 library.renderer.command()(operating.release)
 app.add_typer(library.renderer, name="renderer")
-app.command()(farm_verbs.api)
-app.command()(farm_verbs.scheduler)
-app.command()(farm_verbs.migrate)
+app.command()(processes.api)
+app.command()(processes.scheduler)
+app.command()(processes.migrate)
+app.command()(processes.ready)
+operating.team.command("keys")(keys.team_keys)
+operating.team.command("revoke")(keys.team_revoke)
 app.add_typer(operating.team, name="team")
 app.add_typer(operating.price, name="price")
 app.command()(audit.audit)

@@ -27,9 +27,11 @@ Renderer = Annotated[str, typer.Argument(help="Its name, as `farm renderer list`
 
 @team.command("add")
 def team_add(
-    ctx: typer.Context, name: Annotated[str, typer.Argument(help="The team; made when there is none of that name.")]
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The team; made when there is none of that name.")],
+    label: Annotated[str, typer.Option(help="What the key is for, as `farm team keys` shows it.")] = "first",
 ) -> None:
-    """Print a new API key of a team. It is shown once; the farm keeps only its sha256.
+    """Print a new API key of a team. It is shown once; the farm keeps only its sha256. Older keys stay good.
 
     For operators: reads FARM_OWNER_DATABASE_URL, or uses the farm that `farm up` has started here.
 
@@ -39,7 +41,7 @@ def team_add(
     """
     from farm import bootstrap
 
-    typer.echo(bootstrap.add_team(name, connection(ctx).data))
+    typer.echo(bootstrap.add_team(name, connection(ctx).data, label=label))
 
 
 @team.command("show")

@@ -39,6 +39,12 @@ class TeamPurse:
     budget: Budget
     spent: SpentRow
 
+    @property
+    def used(self) -> float:
+        """Share of the budget that is spent: of its GPU seconds or its money, whichever is nearer to its end."""
+        limits = ((self.budget.gpu_seconds, self.spent.gpu_seconds), (self.budget.money, self.spent.money))
+        return max((spent / limit for limit, spent in limits if limit), default=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:

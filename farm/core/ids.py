@@ -22,6 +22,13 @@ Epoch = NewType("Epoch", int)
 Session = NewType("Session", str)
 RendererName = NewType("RendererName", str)
 
+
+def fleet_of(name: str) -> str:
+    """The fleet of a renderer, which is called ``farm/<fleet>/<revision>/<number>``."""
+    parts = name.split("/")
+    return parts[1] if len(parts) > 2 else ""
+
+
 _BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 _RANDOM_BITS = 22
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u

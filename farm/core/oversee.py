@@ -16,7 +16,7 @@ from farm.core.ids import CampaignId, RendererName
 from farm.core.placement import Backlog, Loading, Rules
 from farm.core.plan import Held, Seen
 from farm.core.records import Accusation, LoadCost, Quarantined
-from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, surplus, until_window, wanted
+from farm.core.scaling import FleetSpec, Load, Standing, Window, in_window, most_of, surplus, until_window, wanted
 
 _LEAST_SECONDS = 1e-3
 """Of a shard, however little it is said to take: it takes a renderer."""
@@ -61,6 +61,14 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSize:
+    """How many renderers the work asks for, and how many there may be now."""
+
+    wanted: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Oversight:
     decisions: tuple[Governing, ...]
     rules: Rules
@@ -68,15 +76,19 @@ class Oversight:
     finish: Mapping[CampaignId, datetime]  # when campaigns with a deadline will be through, as it looks
     wake: tuple[RendererName, ...]
     retire: tuple[RendererName, ...]
-    wanted: int
+    fleets: Mapping[str, FleetSize]
     off_peak: bool
+
+    @property
+    def wanted(self) -> int:
+        return sum(fleet.wanted for fleet in self.fleets.values())
 
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
     wake: tuple[RendererName, ...]
     retire: tuple[RendererName, ...]
-    wanted: int
+    fleets: Mapping[str, FleetSize]
 
 
 def oversee(view: Overview) -> Oversight:
@@ -105,7 +117,7 @@ def oversee(view: Overview) -> Oversight:
         finish=times.finish,
         wake=scaled.wake,
         retire=scaled.retire,
-        wanted=scaled.wanted,
+        fleets=scaled.fleets,
         off_peak=off_peak,
     )
 
@@ -198,7 +210,8 @@ def _scaled(view: Overview, loads: Loads, verdict: Verdict, *, off_peak: bool) -
     """The first fleet fills first; what asks for a type of GPU counts only where that is, or may be."""
     wake: list[RendererName] = []
     retire: list[RendererName] = []
-    all_wanted = 0
+    sizes: dict[str, FleetSize] = {}
+    other_hours = off_peak and bool(view.scale.off_peak)
     types = {fleet.name: fleet.gpu for fleet in view.scale.fleets}
     anywhere = loads[None]
     for fleet in view.scale.fleets:
@@ -214,9 +227,9 @@ def _scaled(view: Overview, loads: Loads, verdict: Verdict, *, off_peak: bool) -
             Standing(present=len(there), quarantined=len(shut)),
             own.plus(anywhere),
             drain_seconds=view.scale.drain_seconds,
-            off_peak=off_peak and bool(view.scale.off_peak),
+            off_peak=other_hours,
         )
-        all_wanted += count
+        sizes[fleet.name] = FleetSize(count, most_of(fleet, off_peak=other_hours))
         stuck = sum(renderer.session is None and renderer.idle > _STUCK_SECONDS for renderer in there)
         spare = max(0, count - stuck - own.needed(view.scale.drain_seconds))
         anywhere = anywhere.without(spare, view.scale.drain_seconds)
@@ -224,7 +237,7 @@ def _scaled(view: Overview, loads: Loads, verdict: Verdict, *, off_peak: bool) -
         missing = (name for n in range(fleet.most) if (name := RendererName(f"{fleet.prefix}{n}")) not in names)
         wake += [name for name, _ in zip(missing, range(count - len(there)), strict=False)]
         retire += surplus(there, wanted=count, idle_seconds=view.scale.idle_seconds)
-    return _Scaled(tuple(wake), tuple(retire), all_wanted)
+    return _Scaled(tuple(wake), tuple(retire), sizes)
 
 
 def _own_load(view: Overview, mine: Sequence[Seen]) -> Load:

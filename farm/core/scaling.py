@@ -71,6 +71,11 @@ class Load:
         )
 
 
+def most_of(spec: FleetSpec, *, off_peak: bool) -> int:
+    """How many renderers the fleet may have now."""
+    return spec.off_peak_most if off_peak and spec.off_peak_most is not None else spec.most
+
+
 def wanted(
     spec: FleetSpec,
     standing: Standing,
@@ -87,7 +92,7 @@ def wanted(
     GPU seconds that budgets leave: for more than those nobody is woken. Nor is anybody for a tenth more than there are,
     unless a deadline asks.
     """
-    limit = spec.off_peak_most if off_peak and spec.off_peak_most is not None else spec.most
+    limit = most_of(spec, off_peak=off_peak)
     needed, present = load.needed(drain_seconds, affordable), standing.present
     if drain_seconds > 0 and present < needed <= present * NEARLY and load.deadline_renderers <= present:
         needed = present

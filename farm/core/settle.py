@@ -1,7 +1,8 @@
 """What a report changes: the decision, as values. The store writes it."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, assert_never
 
@@ -232,6 +233,26 @@ def reuse(shard: ShardRow, known: Sequence[tuple[int, str, int]]) -> Settled:
         for ordinal, fingerprint, picture in known
     )
     return Settled(shard, todo=minus(shard.todo, [ordinal for ordinal, _, _ in known]), outcomes=outcomes)
+
+
+@dataclass(slots=True)
+class Ends:
+    """Outcomes counted, for metrics: by team and what became of the render, and what was given up by why."""
+
+    by_team: Counter[tuple[TeamId, str]] = field(default_factory=Counter)  # succeeded, failed, reused
+    given_up: Counter[FailureKind] = field(default_factory=Counter)
+
+    def add(self, settled: Settled) -> None:
+        for outcome in settled.outcomes:
+            if outcome.failure is not None:
+                self.by_team[outcome.team, "failed"] += 1
+                self.given_up[outcome.failure.kind] += 1
+            else:
+                self.by_team[outcome.team, "succeeded" if outcome.picture_id is None else "reused"] += 1
+
+    @property
+    def teams(self) -> frozenset[TeamId]:
+        return frozenset(team for team, _ in self.by_team)
 
 
 def books_balance(before: Ranges, after: Settled) -> bool:

@@ -1,69 +1,83 @@
-"""What the scheduler saw, as metrics."""
+"""What happened, as metrics that count up. How things stand is in `farm.loops.showing`."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
-from farm.core.oversee import Oversight
-from farm.core.placement import Backlog
-from farm.core.plan import Held
-from farm.loops.looking import Looked
+from farm.core.ids import ShardId, TeamId
+from farm.core.placement import Queue
+from farm.core.settle import Ends
+from farm.loops.mate import Wear
+from farm.loops.roster import Roster
 from farm.telemetry import SchedulerMetrics
+from farm.telemetry.work import CACHES
 from farm.usecases.settle_reports import Tally
 from schemas.report import CacheCounts, GpuTime, Seconds
 
+DOING = ("encode", "denoise", "decode", "load", "swap", "wait", "idle")
+"""What a GPU thread does, one thing at a time."""
 
-def count_settled(metrics: SchedulerMetrics, tally: Tally) -> None:
-    metrics.renders.labels("succeeded").inc(tally.succeeded)
-    metrics.renders.labels("failed").inc(tally.failed)
-    metrics.refused_rows.inc(tally.refused)
+
+def count_settled(metrics: SchedulerMetrics, tally: Tally, names: Mapping[TeamId, str]) -> None:
+    """*names* are those of all teams that it is about."""
+    count_ends(metrics, tally.ends, names)
+    metrics.work.refused_rows.inc(tally.refused)
     for seconds in tally.seconds:
         for stage in Seconds.model_fields:
-            metrics.stage_seconds.labels(stage).observe(getattr(seconds, stage))
+            metrics.work.stage_seconds.labels(stage).observe(getattr(seconds, stage))
     for failure in tally.failures:
-        metrics.failures.labels(failure.code).inc()
+        metrics.work.failures.labels(failure.code).inc()
     for kind in tally.retried:
-        metrics.retries.labels(kind).inc()
-    metrics.rerolls.inc(tally.rerolls)
+        metrics.work.retries.labels(kind).inc()
+    metrics.work.rerolls.inc(tally.rerolls)
     for check, renders in tally.missed.items():
-        metrics.checks_missed.labels(check).inc(renders)
-    metrics.gpu_seconds.inc(tally.gpu_seconds)
-    metrics.money.inc(tally.money)
+        metrics.work.checks_missed.labels(check).inc(renders)
+    for (team, fleet), spent in tally.charged.items():
+        metrics.teams.gpu_seconds.labels(names.get(team, ""), fleet).inc(spent.gpu_seconds)
+        metrics.teams.money.labels(names.get(team, ""), fleet).inc(spent.money)
+
+
+def count_ends(metrics: SchedulerMetrics, ends: Ends, names: Mapping[TeamId, str]) -> None:
+    for (team, outcome), renders in ends.by_team.items():
+        metrics.work.renders.labels(outcome).inc(renders)
+        metrics.teams.renders.labels(names.get(team, ""), outcome).inc(renders)
+    for kind, renders in ends.given_up.items():
+        metrics.work.given_up.labels(kind).inc(renders)
 
 
 def count_cache(metrics: SchedulerMetrics, grown: CacheCounts, loading: Mapping[str, float]) -> None:
     """*loading*: seconds that a load of weights takes there, by kind: what a hit has saved."""
-    for kind in ("checkpoint", "lora", "source", "prompt"):
+    for kind in CACHES:
         hits = getattr(grown, f"{kind}_hits")
-        metrics.cache_hits.labels(kind).inc(hits)
+        metrics.cache.hits.labels(kind).inc(hits)
         if kind in loading:
-            metrics.warm_seconds.labels(kind).inc(hits * loading[kind])
-        metrics.cache_loads.labels(kind).inc(getattr(grown, f"{kind}_loads"))
-        metrics.cache_load_seconds.labels(kind).inc(getattr(grown, f"{kind}_load_seconds"))
+            metrics.cache.saved_seconds.labels(kind).inc(hits * loading[kind])
+        metrics.cache.loads.labels(kind).inc(getattr(grown, f"{kind}_loads"))
+        metrics.cache.load_seconds.labels(kind).inc(getattr(grown, f"{kind}_load_seconds"))
 
 
-def count_gpu(metrics: SchedulerMetrics, renderer: str, grown: GpuTime) -> None:
-    for doing in ("encode", "denoise", "decode", "load", "swap", "wait", "idle"):
-        metrics.renderer_seconds.labels(renderer, doing).inc(getattr(grown, doing))
-    metrics.passes.labels(renderer).inc(grown.passes)
-    metrics.pass_rows.labels(renderer).inc(grown.rows)
+def count_gpu(metrics: SchedulerMetrics, renderer: str, grown: GpuTime, wear: Wear) -> None:
+    for doing in DOING:
+        metrics.gpus.seconds.labels(renderer, doing).inc(getattr(grown, doing))
+    metrics.gpus.passes.labels(renderer).inc(grown.passes)
+    metrics.gpus.pass_rows.labels(renderer).inc(grown.rows)
+    if wear.energy_joules is not None:
+        metrics.gpus.energy.labels(renderer).inc(wear.energy_joules)
+    for kind, errors in (("corrected", wear.ecc_corrected), ("uncorrected", wear.ecc_uncorrected)):
+        if errors is not None:
+            metrics.gpus.ecc.labels(renderer, kind).inc(errors)
 
 
-def show_queue(metrics: SchedulerMetrics, backlogs: Iterable[Backlog], held: Sequence[Held]) -> None:
-    ready = list(backlogs)
-    metrics.queue_renders.labels("ready").set(sum(backlog.renders for backlog in ready))
-    metrics.queue_gpu_seconds.labels("ready").set(sum(backlog.seconds for backlog in ready))
-    metrics.queue_renders.labels("leased").set(sum(lease.renders for lease in held))
-    metrics.queue_gpu_seconds.labels("leased").set(sum(lease.gpu_seconds for lease in held))
+def count_waits(metrics: SchedulerMetrics, offered: Collection[ShardId], queues: Iterable[Queue]) -> None:
+    """Of shards that were offered, how long they had been ready when the queues were looked at."""
+    wanted = frozenset(offered)
+    for queue in queues:
+        for head in queue.heads:
+            if head.shard in wanted:
+                metrics.work.waits.labels(queue.lane).observe(head.waited)
 
 
-def show_renderers(metrics: SchedulerMetrics, states: Iterable[str]) -> None:
-    found = Counter(states)
-    for name in ("starting", "idle", "busy", "draining"):
-        metrics.renderers.labels(name).set(found[name])
-
-
-def show_oversight(metrics: SchedulerMetrics, oversight: Oversight, looked: Looked) -> None:
-    metrics.renderers.labels("quarantined").set(len(looked.quarantined))
-    metrics.renderers_wanted.set(oversight.wanted)
-    metrics.teams_waiting.set(len({queue.team for queue in looked.queues}))
-    metrics.late_campaigns.set(sum("deadline_at_risk" in purse.warnings for purse in looked.purses))
+def count_goings(metrics: SchedulerMetrics, roster: Roster) -> None:
+    """Renderers that were told to go or were lost since the last time."""
+    for counter, found in ((metrics.fleets.drains, roster.drained), (metrics.fleets.losses, roster.lost)):
+        for labels, renderers in found.items():
+            counter.labels(*labels).inc(renderers)
+        found.clear()

@@ -56,6 +56,6 @@ class DepotWatch:
     def _delete(self, pictures: Sequence[Published]) -> None:
         try:
             self._depot.delete([key for one in pictures for key in folder_of(one.key, one.renditions)])
-            self._metrics.deleted.inc(len(pictures))
+            self._metrics.upkeep.unwanted.inc(len(pictures))
         except DepotDown as error:
             _log.warning("unwanted_pictures_stay", count=len(pictures), detail=error.detail)

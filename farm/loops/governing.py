@@ -31,13 +31,13 @@ def govern(tx: SchedulerTx, decisions: Sequence[Governing], metrics: SchedulerMe
                     _log.info("campaign_resumed", campaign=campaign)
             case Warn(campaign, code, detail, data):
                 tx.warn(campaign, code, detail, dict(data))
-                metrics.warnings.labels(code).inc()
+                metrics.teams.warnings.labels(code).inc()
             case Unwarn(campaign, code):
                 tx.unwarn(campaign, code)
             case Quarantine(name, why, lasts):
                 _log.error("renderer_quarantined", name=name, why=why, seconds=lasts.total_seconds())
                 tx.quarantine(name, why=why, lasts=lasts)
-                metrics.quarantines.inc()
+                metrics.fleets.quarantines.inc()
             case Release(name):
                 _log.info("renderer_released", name=name)
                 tx.release(name)

@@ -157,19 +157,21 @@ class Janitor:
             yield Counts(pruned=outcomes)
         for bit in collect(begin, self._depot, grace=self._upkeep.grace):
             if bit.alarm is not None:
-                self._metrics.garbage_alarms.inc()
+                self._metrics.upkeep.alarms.inc()
                 _log.error("garbage_alarm", why=bit.alarm.why, do="look why, then `farm garbage --force`")
             yield counts_of(bit)
+        with begin() as tx:
+            self._metrics.upkeep.cleaned(tx.now().timestamp())
 
     def _drop_round(self) -> None:
         self._round = None
 
     def _count(self, counts: Counts) -> None:
         for what in ("orphans", "spared", "deleted"):
-            self._metrics.garbage.labels(what).inc(getattr(counts, what))
-        self._metrics.pruned.inc(counts.pruned)
+            self._metrics.upkeep.garbage.labels(what).inc(getattr(counts, what))
+        self._metrics.upkeep.pruned.inc(counts.pruned)
         for table, rows in counts.swept.items():
-            self._metrics.swept.labels(table).inc(rows)
+            self._metrics.upkeep.swept.labels(table).inc(rows)
         self._sum.add(counts)
         if counts.rounds:
             done, self._sum = self._sum, Counts()

@@ -51,8 +51,7 @@ class Lead:
             self._held = self._store.elect(self._holder, self._ttl)
             if self._held is not None:
                 self._since = self._monotonic()
-                self._metrics.leading.set(1)
-                self._metrics.epoch.set(self._held.epoch)
+                self._metrics.lead(self._held.epoch)
                 _log.info("leading", epoch=self._held.epoch, holder=self._holder)
                 self._due()
         elif self._monotonic() >= self._next_renewal:
@@ -65,7 +64,7 @@ class Lead:
     def drop(self) -> None:
         """It is over; the database knows already, or will when the time is out."""
         self._held = None
-        self._metrics.leading.set(0)
+        self._metrics.step_down()
 
     def resign(self) -> None:
         """Another may lead at once."""

@@ -1,13 +1,13 @@
 """What the leader reads: the heads of the queues at each tick, what changes slowly or costs much less often."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farm.core.budget import Purse, TeamPurse
-from farm.core.costs import load_seconds, speeds
+from farm.core.costs import ANY, load_seconds, price_of, speeds
 from farm.core.fairshare import TeamShare
-from farm.core.ids import CampaignId
+from farm.core.ids import CampaignId, TeamId
 from farm.core.measured import (
     Steps,
     backlog_as_measured,
@@ -20,10 +20,12 @@ from farm.core.placement import SLOTS, Backlog, Queue
 from farm.core.plan import Held
 from farm.core.records import Accusation, LoadCost, Quarantined
 from farm.ports import SchedulerTx
+from schemas.campaign import CampaignState
 
 BACKLOG_EVERY = 2.0
 COSTS_EVERY = 10.0
 JUDGED_EVERY = 1.0
+SIZE_EVERY = 60.0
 FEWEST_HEADS = 4
 EVIDENCE_WINDOW = timedelta(minutes=30)
 
@@ -45,6 +47,13 @@ class Looked:
     speeds: Mapping[str, float]
     load_costs: Sequence[LoadCost]
     prices: Mapping[str, float]
+    names: Mapping[TeamId, str]  # of all teams that occur in it
+    campaigns: Mapping[CampaignState, int]  # how many are under way
+    database_bytes: int
+
+    def price(self, gpu: str) -> float | None:
+        """Money an hour; None when operators have not said it."""
+        return price_of(self.prices, gpu) if gpu in self.prices or ANY in self.prices else None
 
 
 class Looking:
@@ -61,6 +70,9 @@ class Looking:
         self._prices: Mapping[str, float] = {}
         self._accusations: Sequence[Accusation] = ()
         self._quarantined: Sequence[Quarantined] = ()
+        self._names: dict[TeamId, str] = {}
+        self._campaigns: Mapping[CampaignState, int] = {}
+        self._database_bytes = 0
         self._queues: int | None = None  # how many there were at the last look
         self._heads = FEWEST_HEADS
 
@@ -71,13 +83,14 @@ class Looking:
         self._queues = max(1, len(queues))
         purses, team_purses = tx.purses()
         self._refresh(tx, queues, purses)
+        teams = tx.teams()
         return Looked(
             now=tx.now(),
             queues=[queue_as_measured(queue, self._steps) for queue in queues],
             backlog=self._backlog,
             held_back=self._held_back,
             held=[held_as_measured(held, self._steps) for held in tx.held()],
-            teams=tx.teams(),
+            teams=teams,
             purses=purses,
             team_purses=team_purses,
             accusations=self._accusations,
@@ -85,6 +98,9 @@ class Looking:
             speeds=self._speeds,
             load_costs=self._loads,
             prices=self._prices,
+            names=self.names(tx, [*(share.team for share in teams), *(purse.team for purse in purses)]),
+            campaigns=self._campaigns,
+            database_bytes=self._database_bytes,
         )
 
     def placed(self, looked: Looked, taken: int) -> bool:
@@ -101,6 +117,13 @@ class Looking:
             self._steps = measured_steps(costs, self._speeds)
         return self._prices
 
+    def names(self, tx: SchedulerTx, teams: Iterable[TeamId]) -> Mapping[TeamId, str]:
+        """Read once: a team keeps its name."""
+        wanted = set(teams)
+        if not wanted <= self._names.keys():
+            self._names.update(tx.team_names(wanted - self._names.keys()))
+        return {team: self._names[team] for team in wanted if team in self._names}
+
     def loading(self, gpu: str) -> dict[str, float]:
         """Seconds that loading weights takes there, by kind, as far as they were learned."""
         return {kind: load_seconds(self._loads, gpu, kind) for kind in ("checkpoint", "lora")}
@@ -115,7 +138,10 @@ class Looking:
         if self._is_due("backlog", BACKLOG_EVERY) or unknown:
             teams = {purse.campaign: purse.team for purse in purses}
             self._backlog = backlog_as_measured(tx.backlog(), teams, self._steps)
+            self._campaigns = tx.campaign_states()
             self._held_back = seconds_by_campaign(backlog_as_measured(tx.held_back(), teams, self._steps))
+        if self._is_due("size", SIZE_EVERY):
+            self._database_bytes = tx.database_bytes()
         if self._is_due("judged", JUDGED_EVERY):
             self._accusations, self._quarantined = tx.accusations(EVIDENCE_WINDOW), tx.quarantined()
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 from farm.core.ids import Fence, RendererName, Session, ShardId
 from farm.core.plan import Seen
 from farm.core.records import Heartbeat
-from schemas.report import CacheCounts, Collected, GpuTime, Hello, RenderReport
+from schemas.report import CacheCounts, Collected, Device, GpuTime, Hello, RenderReport
 
 C = TypeVar("C", CacheCounts, GpuTime)
 
@@ -15,6 +15,41 @@ def grown(before: C, now: C) -> C:
     """What was counted since; a renderer with a fault may count backwards."""
     values = now.model_dump()
     return type(now)(**{name: max(0, values[name] - value) for name, value in before.model_dump().items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Wear:
+    """What was added to a device's counters. None where it has no such counter."""
+
+    energy_joules: float | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+
+
+def worn(before: Device | None, now: Device) -> Wear:
+    """Nothing, at the first look at it: what was counted before that is not ours. A driver begins anew from zero."""
+    old = before if before is not None and before.uuid == now.uuid else now
+
+    def added(new: float | None, was: float | None) -> float | None:
+        return None if new is None else max(0.0, new - (new if was is None else was))
+
+    corrected = added(now.ecc_corrected, old.ecc_corrected)
+    uncorrected = added(now.ecc_uncorrected, old.ecc_uncorrected)
+    return Wear(
+        added(now.energy_joules, old.energy_joules),
+        None if corrected is None else int(corrected),
+        None if uncorrected is None else int(uncorrected),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a renderer has said since it was last heard: *reports* not yet settled, and growth."""
+
+    reports: list[RenderReport]
+    cache: CacheCounts
+    gpu: GpuTime
+    wear: Wear
 
 
 @dataclass(slots=True)
@@ -36,6 +71,8 @@ class Mate:
     excused: float = 0.0  # seconds since then in which it could not have been heard
     draining_since: float | None = None
     busy_at: float | None = None  # when it last had a shard, or was first seen
+    inherited: bool = False  # it was there before we led: what it counted until we heard it was another's to tell
+    dismissed: bool = False  # it was ended, or sent away unknown: that it goes is no news
     full_until: float = 0.0  # it has just refused a shard that should have fitted
 
     @property
@@ -62,19 +99,25 @@ class Mate:
         """Seconds that it could have spoken and did not."""
         return now - self.heard_at - self.excused
 
+    def asked_for(self, now: float) -> float:
+        """Seconds since it was first seen, of one that has yet to introduce itself."""
+        return 0.0 if self.busy_at is None else now - self.busy_at
+
     def greet(self, hello: Hello) -> None:
         if self.hello is None or self.hello.session != hello.session:
             self.last, self.seen_seq, self.draining, self.told, self.obeyed = None, 0, False, False, False
-            self.draining_since = self.busy_at = None
+            self.draining_since, self.busy_at, self.dismissed = None, None, False
+            self.inherited = self.inherited and self.hello is None
         self.hello, self.fresh = hello, True
 
-    def hear(self, collected: Collected) -> tuple[list[RenderReport], CacheCounts, GpuTime]:
-        """The reports not yet settled, and what its caches and its GPU did since it was last heard."""
-        cache, gpu = (self.last.cache, self.last.gpu) if self.last is not None else (CacheCounts(), GpuTime())
+    def hear(self, collected: Collected) -> Told:
+        before = self.last or (collected if self.inherited else None)
+        cache, gpu = (CacheCounts(), GpuTime()) if before is None else (before.cache, before.gpu)
+        wear = worn(None if self.last is None else self.last.device, collected.device)
         self.last, self.fresh, self.obeyed = collected, True, self.told
         self.draining = self.draining or collected.leaving
         reports = [report for report in collected.reports if report.seq > self.seen_seq]
-        return reports, grown(cache, collected.cache), grown(gpu, collected.gpu)
+        return Told(reports, grown(cache, collected.cache), grown(gpu, collected.gpu), wear)
 
     def settled(self, seq: int, ended: frozenset[tuple[ShardId, str]]) -> None:
         """Reports up to *seq* are committed. It will say itself that it let go of *ended*, but a collect later."""

@@ -1,5 +1,6 @@
 """The renderers as the leader knows them: adopted, listened to, drained."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import assert_never
@@ -7,14 +8,14 @@ from typing import assert_never
 import structlog
 
 from farm.core.errors import LeadershipLost
-from farm.core.ids import Epoch, Fence, RendererName, Session, ShardId
+from farm.core.ids import Epoch, Fence, RendererName, Session, ShardId, fleet_of
 from farm.core.plan import Seen
 from farm.core.records import Heartbeat
 from farm.loops.lead import Lead
 from farm.loops.mate import Mate
 from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, SchedulerTx, Silent
 from schemas.order import WIRE_MAJOR
-from schemas.report import Offered
+from schemas.report import Collected, Offered
 
 _log = structlog.get_logger()
 
@@ -23,6 +24,9 @@ _COLLECT = timedelta(seconds=2)
 
 _HANGS = 4
 """Lease times without a word, after which a renderer is ended. One that has yet to start may take its time."""
+
+DRAINED = ("node", "revision", "idle")
+LOST = ("died", "hung", "fault")
 
 _ALL = "farm/"
 """What every renderer's name begins with."""
@@ -34,7 +38,8 @@ _CALLS: dict[type[News], str] = {Introduced: "adopt", Heard: "collect"}
 
 
 class Roster:
-    """``refused`` are offers that were turned down, ``died`` sessions whose process is known to have ended.
+    """``refused`` are offers that were turned down, ``died`` sessions whose process is known to have ended, ``going``
+    nodes that were told to go. ``drained`` and ``lost`` count renderers by fleet and why, one of `DRAINED` or `LOST`.
 
     *prefixes* are those of the fleets in this revision, ``farm/<fleet>/<revision>/``; renderers of other revisions, and
     of fleets that are no more, are drained and retired. Rows that are still in a GPU *drain_time* after it was told to
@@ -56,9 +61,13 @@ class Roster:
         self._prefixes, self._lease_ttl, self._drain_time = prefixes, lease_ttl, drain_time
         self._monotonic = monotonic
         self._attended = monotonic()
+        self._new = True  # nobody has been looked for since we lead
         self.mates: dict[RendererName, Mate] = {}
         self.refused: set[tuple[ShardId, Fence]] = set()
         self.died: list[Session] = []
+        self.going: frozenset[str] = frozenset()
+        self.drained: Counter[tuple[str, str]] = Counter()
+        self.lost: Counter[tuple[str, str]] = Counter()
 
     @property
     def _epoch(self) -> Epoch:
@@ -76,12 +85,8 @@ class Roster:
                 case Introduced():
                     self._introduced(mate, item)
                 case Heard():
-                    if mate.hello is not None and item.collected.session == mate.hello.session:
+                    if self._spoke(mate, item.collected):
                         heard.append(mate)
-                        mate.pending = item.collected
-                        mate.answered(self._monotonic())
-                    else:  # another process than the one we know
-                        self.adopt(mate)
                 case Answered():
                     self._answered(mate, item)
                 case Silent():
@@ -101,6 +106,11 @@ class Roster:
             _log.warning("scheduler_stood_still", seconds=away)
             for mate in self.mates.values():
                 mate.excused += away
+
+    def forget(self) -> None:
+        """We lead no more; should we lead again, somebody else may have been told of all that they did meanwhile."""
+        self.mates.clear()
+        self._new = True
 
     def again(self) -> None:
         """What was heard and not settled is asked for once more."""
@@ -140,13 +150,27 @@ class Roster:
             _log.warning("renderer_speaks_otherwise", name=item.name, wire=item.hello.wire)
             self._fleet.drain(item.name, self._epoch)
             self._fleet.retire(item.name)
+            mate.dismissed = True
             return
         with self._store.as_scheduler(self._lead.mine) as tx:
             tx.greet(item.hello, self._lease_ttl)
+        if mate.session not in (None, item.hello.session):
+            self._note_death(mate)  # and Ray has started another
         mate.greet(item.hello)
         mate.answered(self._monotonic())
         _log.info("renderer_adopted", name=item.name, session=item.hello.session, holds=len(item.hello.holds))
         self.collect(mate)
+
+    def _spoke(self, mate: Mate, collected: Collected) -> bool:
+        """False when it is another process than the one that we know."""
+        if mate.hello is None or collected.session != mate.hello.session:
+            self.adopt(mate)
+            return False
+        if collected.leaving and mate.last is not None and not mate.draining:
+            self.drained[fleet_of(mate.name), "node"] += 1  # somebody else has told it, with a signal
+        mate.pending = collected
+        mate.answered(self._monotonic())
+        return True
 
     def _answered(self, mate: Mate, item: Answered) -> None:
         if item.offered is Offered.STALE_EPOCH:
@@ -167,8 +191,13 @@ class Roster:
     def _lose(self, mate: Mate) -> None:
         if self.mates.pop(mate.name, None) is None:
             return  # two of its calls brought the same news
+        self._note_death(mate)
         if mate.session is not None:
             self.died.append(mate.session)
+
+    def _note_death(self, mate: Mate) -> None:
+        if not (mate.draining or mate.dismissed):
+            self.lost[fleet_of(mate.name), "died"] += 1
 
     def adopt(self, mate: Mate) -> None:
         if "adopt" not in mate.asked:
@@ -186,8 +215,9 @@ class Roster:
         names = [name for name in self._fleet.names() if name.startswith(_ALL)]
         for name in names:
             if name not in self.mates:
-                self.mates[name] = Mate(name, heard_at=self._monotonic())
+                self.mates[name] = Mate(name, heard_at=self._monotonic(), inherited=self._new)
                 self.adopt(self.mates[name])
+        self._new = False
         for name in [name for name in self.mates if name not in names]:
             self._lose(self.mates[name])
         for mate in self.mates.values():
@@ -196,18 +226,38 @@ class Roster:
                 mate.silent = True  # a call that never ends: it would lose every shard that it is given
             if quiet > _HANGS and (mate.hello is not None or not mate.name.startswith(self._prefixes)):
                 _log.error("renderer_ended", name=mate.name, quiet_seconds=quiet * self._lease_ttl.total_seconds())
-                self._fleet.end(mate.name)  # it keeps a GPU, and nobody would ever replace it
+                self.end(mate)  # it keeps a GPU, and nobody would ever replace it
             elif mate.silent:
                 self.adopt(mate)
         self._drain()
 
+    def end(self, mate: Mate) -> None:
+        """At once: it hangs."""
+        if mate.hello is not None and not mate.dismissed:
+            self.lost[fleet_of(mate.name), "hung"] += 1
+        mate.dismissed = True
+        self._fleet.end(mate.name)
+
+    def dismiss(self, mate: Mate, why: str) -> None:
+        """It is drained from now on, and retired when it holds nothing any more. *why* is one of `DRAINED`."""
+        if not mate.draining:
+            self.drained[fleet_of(mate.name), why] += 1
+        mate.draining = True
+
+    def break_off(self, mate: Mate, fault: str) -> None:
+        """It answers, and can render no more."""
+        if not mate.draining:
+            _log.error("renderer_fault", name=mate.name, fault=fault)
+            self.lost[fleet_of(mate.name), "fault"] += 1
+        mate.draining = True
+
     def _drain(self) -> None:
         """Said anew each time: a call may be lost, and saying it twice does no harm."""
-        going = self._fleet.draining()
+        self.going = self._fleet.draining()
         for mate in self.mates.values():
-            if mate.hello is not None and not mate.draining and self._must_go(mate.name, mate.hello.node, going):
-                _log.info("renderer_draining", name=mate.name, node=mate.hello.node)
-                mate.draining = True
+            if mate.hello is not None and not mate.draining and (why := self._why_go(mate.name, mate.hello.node)):
+                _log.info("renderer_draining", name=mate.name, node=mate.hello.node, why=why)
+                self.dismiss(mate, why)
             if mate.draining and mate.hello is None:
                 self._fleet.end(mate.name)  # it has no node yet, and is not wanted: nobody shall buy it one
             elif mate.draining and mate.obeyed and not mate.holds:
@@ -224,5 +274,8 @@ class Roster:
         if mate.holds and self._monotonic() - mate.draining_since > self._drain_time.total_seconds():
             self._fleet.revoke(mate.name, self._epoch, sorted({shard for shard, _ in mate.holds}), running=True)
 
-    def _must_go(self, name: RendererName, node: str, going: frozenset[str]) -> bool:
-        return node in going or not name.startswith(self._prefixes)
+    def _why_go(self, name: RendererName, node: str) -> str:
+        """Of `DRAINED`, or nothing."""
+        if node in self.going:
+            return "node"
+        return "" if name.startswith(self._prefixes) else "revision"

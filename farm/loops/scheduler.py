@@ -17,6 +17,7 @@ from farm.core.fairshare import Rejoin, Rest
 from farm.core.ids import CampaignId, Epoch, RendererName, ShardId
 from farm.core.lease import Leadership
 from farm.core.oversee import Oversight, Overview, Scale, oversee
+from farm.core.placement import Queue
 from farm.core.plan import (
     Decision,
     Dispatch,
@@ -31,13 +32,14 @@ from farm.core.plan import (
     plan,
 )
 from farm.core.sound import sound
-from farm.loops.counting import count_cache, count_gpu, count_settled, show_oversight, show_queue, show_renderers
+from farm.loops.counting import count_cache, count_ends, count_goings, count_gpu, count_settled, count_waits
 from farm.loops.depot_watch import DepotWatch
 from farm.loops.governing import farm_view, govern, learn_loads
 from farm.loops.lead import Lead
 from farm.loops.looking import Looked, Looking
 from farm.loops.mate import Mate
 from farm.loops.roster import Roster
+from farm.loops.showing import Showing, Sight
 from farm.ports import Depot, Fleet, News, SchedulerStore, SchedulerTx
 from farm.telemetry import SchedulerMetrics
 from farm.usecases.dispatch_shards import Work, look_up_shards, take_shards, write_order
@@ -100,6 +102,7 @@ class Scheduler:
             monotonic=monotonic,
         )
         self._looking = Looking(monotonic)
+        self._showing = Showing(metrics, [one.name for one in pace.scale.fleets])
         self._looked_up: set[ShardId] = set()
         self._succeeded: set[RendererName] = set()  # since the renderers were last judged
         self._gpus: dict[str, str] = {}  # by fleet
@@ -116,9 +119,9 @@ class Scheduler:
 
     def run_once(self) -> None:
         """Hears what has come in, settles it, and once a tick plans and acts."""
+        self._metrics.turned_at.set_to_current_time()
         if not self._lead.keep():
-            self._roster.mates.clear()
-            self._looking.forget()
+            self._forget()
             self._fleet.news(min(self._pace.leader_ttl / 5, timedelta(seconds=1)))
             return
         try:
@@ -148,13 +151,20 @@ class Scheduler:
     def stop(self) -> None:
         """Another may lead at once; the renderers live on and keep their reports."""
         self._lead.resign()
-        self._roster.mates.clear()
+        self._forget()
         self._watch.close()
         self._fleet.close()
 
     def _step_down(self) -> None:
         self._lead.drop()
-        self._roster.mates.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was known is not true any more by the time that it leads again."""
+        self._roster.forget()
+        self._looking.forget()
+        self._showing.forget()
+        self._next_view = 0.0
 
     @property
     def _epoch(self) -> Epoch:
@@ -168,16 +178,15 @@ class Scheduler:
         loads: list[tuple[str, CacheCounts]] = []
         for mate in heard:
             if mate.hello is not None and mate.pending is not None:
-                reports, cache, gpu = mate.hear(mate.pending)
-                count_cache(self._metrics, cache, self._looking.loading(mate.hello.gpu))
-                count_gpu(self._metrics, mate.name, gpu)
-                loads.append((mate.hello.gpu, cache))
-                if reports:
-                    heard_of = [sound(report) for report in reports]
+                told = mate.hear(mate.pending)
+                count_cache(self._metrics, told.cache, self._looking.loading(mate.hello.gpu))
+                count_gpu(self._metrics, mate.name, told.gpu, told.wear)
+                loads.append((mate.hello.gpu, told.cache))
+                if told.reports:
+                    heard_of = [sound(report) for report in told.reports]
                     batch.append((mate, From(mate.name, mate.hello.numerics, mate.hello.gpu, heard_of)))
                 if mate.pending.fault:
-                    _log.error("renderer_fault", name=mate.name, fault=mate.pending.fault)
-                    mate.draining = True
+                    self._roster.break_off(mate, mate.pending.fault)
         if batch:
             self._settle_all(batch, loads)
         for mate in heard:
@@ -196,18 +205,19 @@ class Scheduler:
             self._fleet.end(batch[0][0].name)
 
     def _settle_batch(self, batch: Sequence[tuple[Mate, From]], loads: Sequence[tuple[str, CacheCounts]]) -> None:
-        with self._metrics.stage_seconds.labels("settle").time(), self._store.as_scheduler(self._lead.mine) as tx:
+        with self._metrics.work.stage_seconds.labels("settle").time(), self._store.as_scheduler(self._lead.mine) as tx:
             prices = self._looking.prices(tx)
             tally = settle_reports(tx, [sender for _, sender in batch], self._resolved_in, prices)
             learn_loads(tx, loads)
             noted = [RendererName(name) for name in sorted(tally.succeeded_on) if self._worth_noting(name)]
+            names = self._looking.names(tx, {team for team, _ in tally.charged})
             if noted:
                 tx.note_success(noted)
         self._noted.update({name: self._monotonic() for name in noted})
         self._succeeded.update(RendererName(name) for name in tally.succeeded_on)
         for mate, sender in batch:
             mate.settled(max(report.seq for report in sender.reports), tally.ended)
-        count_settled(self._metrics, tally)
+        count_settled(self._metrics, tally, names)
         _report(tally)
         self._drop(tally.unwanted)
         self._next_tick = 0.0  # a slot may be free
@@ -241,7 +251,7 @@ class Scheduler:
         with_placed = sum(isinstance(decision, Dispatch) for decision in decisions)
         if self._looking.placed(looked, with_placed):
             self._next_tick = 0.0
-        self._act(decisions)
+        self._act(decisions, looked.queues)
 
     def _oversee(self, looked: Looked) -> Oversight:
         """Verdicts and warnings are written before anything is placed by them."""
@@ -301,11 +311,11 @@ class Scheduler:
         )
 
     def _show(self, looked: Looked, oversight: Oversight) -> None:
-        show_queue(self._metrics, looked.backlog.values(), looked.held)
-        show_renderers(self._metrics, (mate.state for mate in self._roster.mates.values()))
-        show_oversight(self._metrics, oversight, looked)
+        count_goings(self._metrics, self._roster)
         if self._monotonic() >= self._next_view:
             self._next_view = self._monotonic() + _SHOW_EVERY
+            mates, going = tuple(self._roster.mates.values()), len(self._roster.going)
+            self._showing.show(Sight(looked, oversight, self._known_scale(), mates, going, self._monotonic()))
             view = farm_view(looked, oversight, self._roster.mates.values(), self._pace.scale, depot_up=self._depot_up)
             with self._store.as_scheduler(self._lead.mine) as tx:
                 tx.show_farm(view)
@@ -318,7 +328,7 @@ class Scheduler:
 
     # acting
 
-    def _act(self, decisions: Sequence[Decision]) -> None:
+    def _act(self, decisions: Sequence[Decision], queues: Sequence[Queue]) -> None:
         self._end_leases([decision for decision in decisions if isinstance(decision, Reclaim | Release)])
         shifts = [decision for decision in decisions if isinstance(decision, Rejoin | Rest)]
         if shifts:
@@ -326,15 +336,17 @@ class Scheduler:
                 tx.turn(shifts)
         for decision in decisions:
             self._do(decision)
-        self._dispatch([decision for decision in decisions if isinstance(decision, Dispatch)])
+        self._dispatch([decision for decision in decisions if isinstance(decision, Dispatch)], queues)
 
     def _end_leases(self, ended: Sequence[Reclaim | Release]) -> None:
         if not ended:
             return
         with self._store.as_scheduler(self._lead.mine) as tx:
             counts = reclaim_shards(tx, ended)
-        self._metrics.leases_expired.inc(counts.expired)
-        self._metrics.leases_released.inc(counts.released)
+            names = self._looking.names(tx, counts.ends.teams)
+        count_ends(self._metrics, counts.ends, names)
+        self._metrics.work.leases_expired.inc(counts.expired)
+        self._metrics.work.leases_released.inc(counts.released)
         _log.info(
             "leases_ended",
             expired=counts.expired,
@@ -351,12 +363,12 @@ class Scheduler:
                 self._fleet.wake(name)
             case Retire(name):
                 _log.info("renderer_idle", name=name)
-                self._roster.mates[name].draining = True
+                self._roster.dismiss(self._roster.mates[name], "idle")
             case Revoke(name, shards, running):
                 self._fleet.revoke(name, self._epoch, shards, running=running)
             case End(name):
                 _log.error("renderer_hangs", name=name)
-                self._fleet.end(name)
+                self._roster.end(self._roster.mates[name])
             case LookUp(shards):
                 self._look_up(shards)
             case Dispatch() | Reclaim() | Release() | Rejoin() | Rest():
@@ -366,21 +378,23 @@ class Scheduler:
 
     def _look_up(self, shards: Sequence[ShardId]) -> None:
         with self._store.as_scheduler(self._lead.mine) as tx:
-            reused = look_up_shards(tx, shards, self._resolved_in)
-        self._metrics.renders.labels("reused").inc(reused)
+            ends = look_up_shards(tx, shards, self._resolved_in)
+            names = self._looking.names(tx, ends.teams)
+        count_ends(self._metrics, ends, names)
         self._looked_up.update(shards)
         self._next_tick = 0.0  # now renderers may be woken, or the next shards looked up
 
-    def _dispatch(self, decisions: Sequence[Dispatch]) -> None:
+    def _dispatch(self, decisions: Sequence[Dispatch], queues: Sequence[Queue]) -> None:
         if not decisions:
             return
         with self._store.as_scheduler(self._lead.mine) as tx:
             taken = take_shards(tx, [decision.placed for decision in decisions], self._resolved_in)
-        self._metrics.renders.labels("reused").inc(taken.reused)
-        self._metrics.renders.labels("failed").inc(taken.failed)
+            names = self._looking.names(tx, taken.ends.teams)
+        count_ends(self._metrics, taken.ends, names)
+        count_waits(self._metrics, [work.shard.id for work in taken.work], queues)
         for work in taken.work:
             self._offer(work)
-        if taken.reused or taken.failed:
+        if taken.ends.by_team:
             self._next_tick = 0.0  # their slots are free again
 
     def _offer(self, work: Work) -> None:
@@ -394,7 +408,7 @@ class Scheduler:
             token=self._token(),
         )
         self._fleet.offer(work.name, order)
-        self._metrics.dispatched.inc()
+        self._metrics.work.dispatched.inc()
 
     # what is kept between transactions
 

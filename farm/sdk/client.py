@@ -239,9 +239,9 @@ class Client(Transport):
     def renderers(self) -> Iterator[RendererView]:
         return self._pages("/v1/renderers", RendererView)
 
-    def ready(self) -> None:
-        """Raises `Unreachable`, with every part that is down in ``problem.errors``."""
-        self._send("GET", "/readyz", patience=0)
+    def ready(self, patience: timedelta = timedelta(0)) -> None:
+        """Raises `Unreachable`, with every part that is down in ``problem.errors``, when it is so after *patience*."""
+        self._send("GET", "/readyz", patience=patience.total_seconds())
 
     def events(self, campaign: str | None = None, *, after: int | None = None) -> Iterator[Event]:
         """What happens, from now on or after that event; it reconnects by itself and never ends."""

@@ -37,18 +37,18 @@ class Unreachable(ApiError):
 
 
 class Transport:
-    """Thread-safe. *patience* is how long a call is repeated while the farm is away."""
+    """Thread-safe. *patience* is how long a call is repeated while the farm is away. Few calls need no *key*."""
 
     def __init__(
         self,
         url: str,
-        key: str,
+        key: str | None,
         *,
         patience: timedelta = timedelta(seconds=15),
         http: httpx2.Client | None = None,
         files: httpx2.Client | None = None,
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = http or httpx2.Client(timeout=httpx2.Timeout(60, connect=5))
         self._files = files or httpx2.Client(timeout=httpx2.Timeout(60, connect=5))  # presigned links: never the key
         self._url, self._headers, self._patience = url.rstrip("/"), headers, patience.total_seconds()

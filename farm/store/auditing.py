@@ -16,6 +16,13 @@ from farm.store.scheduler_tx import PostgresSchedulerTx
 from schemas.campaign import CampaignState
 
 PATIENT = text("SET LOCAL statement_timeout = '15min'")
+LOST = text("SELECT count(*) FROM picture WHERE lost_at IS NOT NULL")
+
+# The fingerprint is how a picture is found again, so another one takes its place, which no recipe has.
+FORGET = text("""
+UPDATE picture SET lost_at = now(), fingerprint = sha256(convert_to('lost picture ' || picture_id, 'UTF8'))
+ WHERE key = ANY(CAST(:keys AS text[])) AND lost_at IS NULL
+""")
 LAST_PICTURE = text("SELECT coalesce(max(picture_id), 0) FROM picture")
 
 # One that is pruned, or may be by now, has lost outcomes rightly.
@@ -81,11 +88,11 @@ BEYOND = text("SELECT count(*) FROM (SELECT FROM outcome_beyond LIMIT 1000) AS f
 
 PICTURES = text("""
 SELECT picture_id, key, encode(sha256, 'hex'), bytes, renditions FROM picture
- WHERE picture_id > :after AND picture_id <= :last ORDER BY picture_id LIMIT :limit
+ WHERE picture_id > :after AND picture_id <= :last AND lost_at IS NULL ORDER BY picture_id LIMIT :limit
 """)
 SAMPLE = text("""
 SELECT picture_id, key, encode(sha256, 'hex'), bytes, renditions FROM picture
- WHERE picture_id <= :last ORDER BY random() LIMIT :limit
+ WHERE picture_id <= :last AND lost_at IS NULL ORDER BY random() LIMIT :limit
 """)
 TOMBSTONES = text("SELECT key, found_at FROM tombstone WHERE key = ANY(CAST(:keys AS text[]))")
 
@@ -203,6 +210,15 @@ class AuditStore:
     def sample(self, *, last: int, limit: int) -> list[PictureFile]:
         """So many pictures, drawn at random."""
         return [_file(row) for row in self._all(SAMPLE, last=last, limit=limit)]
+
+    def forget(self, keys: Sequence[str]) -> int:
+        """From now on no render takes these pictures over. Outcomes stay as they are. Returns how many were new."""
+        with store_errors(), self._engine.begin() as connection:
+            return connection.execute(FORGET, {"keys": sorted(keys)}).rowcount
+
+    def lost(self) -> int:
+        """How many were ever forgotten."""
+        return int(self._all(LOST)[0][0])
 
     def keys_in_use(self, keys: Sequence[str]) -> frozenset[str]:
         return frozenset(row[0] for row in self._all(sql.KEYS_IN_USE, keys=list(keys)))

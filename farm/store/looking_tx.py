@@ -1,6 +1,6 @@
 """What the scheduler looks at: queues, leases, teams, costs, weights."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -16,7 +16,7 @@ from farm.core.records import Accusation, CheckpointRow, CostRow, LoadCost, Lora
 from farm.core.shard import travels_alone
 from farm.store import queue_sql, renderer_sql, rows, sql
 from farm.store.statements import LeaderStatements
-from schemas.campaign import ResolvedCampaign
+from schemas.campaign import CampaignState, ResolvedCampaign
 from schemas.order import Lane
 
 _MOST_TRIES = 2000
@@ -49,6 +49,15 @@ class Looking(LeaderStatements):
 
     def prices(self) -> dict[str, float]:
         return {row[0]: row[1] for row in self._all(queue_sql.PRICES)}
+
+    def team_names(self, teams: Collection[TeamId]) -> dict[TeamId, str]:
+        return {TeamId(row[0]): row[1] for row in self._all(queue_sql.TEAM_NAMES, teams=sorted(teams))}
+
+    def campaign_states(self) -> dict[CampaignState, int]:
+        return {CampaignState(row[0]): row[1] for row in self._all(queue_sql.CAMPAIGN_STATES)}
+
+    def database_bytes(self) -> int:
+        return int(self._all(queue_sql.DATABASE_BYTES)[0][0])
 
     def quarantined(self) -> list[Quarantined]:
         return [Quarantined(RendererName(row[0]), *row[1:]) for row in self._all(renderer_sql.QUARANTINED)]

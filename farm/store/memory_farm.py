@@ -1,6 +1,7 @@
 """What the leader sees of the farm, in the store's twin."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from farm.core.budget import Purse, TeamPurse
@@ -16,7 +17,7 @@ from farm.store.memory_looks import cost_row, load_costs, month_of
 from farm.store.memory_rows import RUNNABLE, Campaign, S, Shard, lane_of
 from farm.store.memory_shards import Line
 from farm.store.memory_state import State
-from schemas.campaign import PausedBy, ResolvedCampaign
+from schemas.campaign import CampaignState, PausedBy, ResolvedCampaign
 
 _BUDGETS = (PausedBy.BUDGET, PausedBy.TEAM_BUDGET)
 _NOTHING = SpentRow()
@@ -147,6 +148,20 @@ class Seeing:
 
     def prices(self) -> dict[str, float]:
         return dict(self._state.prices.rows)
+
+    # for those who watch
+    def team_names(self, teams: Collection[TeamId]) -> dict[TeamId, str]:
+        return {team: self._state.teams.rows[team].row.name for team in sorted(teams) if team in self._state.teams.rows}
+
+    def campaign_states(self) -> dict[CampaignState, int]:
+        found = self._state.campaigns.in_states(*RUNNABLE, S.AWAITING_APPROVAL, S.PAUSED)
+        return dict(Counter(campaign.row.state for campaign in found))
+
+    def database_bytes(self) -> int:
+        """Something that grows with what there is: a twin has no disk."""
+        state = self._state
+        tables = (state.teams, state.campaigns, state.shards, state.outcomes, state.pictures, state.events)
+        return 1024 * sum(len(table.rows) for table in tables)
 
     # health
     def quarantined(self) -> list[Quarantined]:

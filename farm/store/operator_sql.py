@@ -7,6 +7,15 @@ INSERT INTO team (team_id, name) VALUES (:team, :name) ON CONFLICT (name) DO UPD
 RETURNING team_id
 """)
 ADD_KEY = text("INSERT INTO api_key (key_id, team_id, name, digest) VALUES (:key, :team, :name, :digest)")
+KNOWN_TEAM = text("SELECT FROM team WHERE name = :team")
+KEYS = text("""
+SELECT k.key_id, t.name, k.name, k.created_at, k.revoked_at FROM api_key k JOIN team t USING (team_id)
+ WHERE t.name = :team ORDER BY key_id
+""")
+REVOKE = text("""
+UPDATE api_key k SET revoked_at = coalesce(k.revoked_at, now()) FROM team t
+ WHERE k.team_id = t.team_id AND key_id = :key RETURNING k.key_id, t.name, k.name, k.created_at, k.revoked_at
+""")
 
 _LIMITS = "team_id, name, max_renders, weight, quota, burst, budget, retention_days"
 TEAMS = text(f"""

@@ -1,14 +1,17 @@
 """The database, real: pools, transactions, and errors mapped to ours."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Protocol, cast
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
 from farm.core.errors import BadRequest, LeadershipLost, StoreDown, ValuesRefused
 from farm.core.ids import Epoch, KeyId, TeamId
@@ -17,6 +20,7 @@ from farm.core.records import KeyRow
 from farm.store import sql, team_sql
 from farm.store.listener import ALIVE, Listener
 from farm.store.scheduler_tx import PostgresSchedulerTx
+from farm.store.schema import revision_of
 from farm.store.team_tx import PostgresTeamTx
 
 _OPTIONS = (
@@ -67,17 +71,52 @@ def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
 
 
+@contextmanager
+def as_owner(owner_url: str) -> Iterator[Connection]:
+    """One transaction of an operator's, on a connection of its own."""
+    engine = connect(owner_url, pool=1)
+    try:
+        with store_errors(), engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+class Observer(Protocol):
+    """Hears how the store is doing. Called once a transaction, so it must be quick."""
+
+    def took(self, what: str, seconds: float) -> None:
+        """A transaction of a team, the scheduler or other was begun and ended; in trouble too."""
+        ...
+
+    def failed(self) -> None:
+        """PostgreSQL did not answer."""
+        ...
+
+
 class PostgresStore:
     """`ApiStore` and `SchedulerStore` over PostgreSQL. The role in *url* decides which of the two will work."""
 
-    def __init__(self, url: str, *, pool: int = 8) -> None:
+    def __init__(self, url: str, *, pool: int = 8, observer: Observer | None = None) -> None:
         self._url = _url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._engine = connect(url, pool=pool)
+        self._most = 2 * pool
+        self._observer = observer
         self._events, self._work = Listener(self._url, "farm_event"), Listener(self._url, "farm_work")
 
     def ready(self) -> None:
-        with store_errors(), self._engine.connect() as connection:
+        with self._begin("other") as connection:
             connection.execute(text("SELECT 1"))
+
+    def revision(self) -> str | None:
+        """Of the tables; None when there are none, or from before this role might ask."""
+        with self._begin("other") as connection:
+            return revision_of(connection)
+
+    def connections(self) -> Mapping[str, int]:
+        """Of the pool: busy, idle, and the most that there may be."""
+        pool = cast(QueuePool, self._engine.pool)
+        return {"busy": pool.checkedout(), "idle": pool.checkedin(), "most": self._most}
 
     def close(self) -> None:
         self._events.close()
@@ -85,20 +124,34 @@ class PostgresStore:
         self._engine.dispose()
 
     @contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        with store_errors(), self._engine.begin() as connection:
+    def _begin(self, what: str) -> Iterator[Connection]:
+        with self._observed(what), store_errors(), self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _observed(self, what: str) -> Iterator[None]:
+        if self._observer is None:
+            yield
+            return
+        began = time.perf_counter()
+        try:
+            yield
+        except StoreDown:
+            self._observer.failed()
+            raise
+        finally:
+            self._observer.took(what, time.perf_counter() - began)
 
     # the API's side
 
     @contextmanager
     def as_team(self, team: TeamId) -> Iterator[PostgresTeamTx]:
-        with self._begin() as connection:
+        with self._begin("team") as connection:
             connection.execute(sql.BE_TEAM, {"team": str(team)})
             yield PostgresTeamTx(connection, team)
 
     def key_owner(self, digest: bytes) -> KeyRow | None:
-        with self._begin() as connection:
+        with self._begin("other") as connection:
             row = connection.execute(team_sql.KEY_OWNER, {"digest": digest}).one_or_none()
         return None if row is None else KeyRow(KeyId(row[0]), TeamId(row[1]), row[2], row[3])
 
@@ -112,22 +165,22 @@ class PostgresStore:
         return bool(self._work.look())
 
     def elect(self, holder: str, ttl: timedelta) -> Leadership | None:
-        with self._begin() as connection:
+        with self._begin("other") as connection:
             epoch = connection.execute(sql.ELECT, {"holder": holder, "ttl": ttl}).scalar()
         return None if epoch is None else Leadership(holder, Epoch(epoch))
 
     def renew(self, leadership: Leadership, ttl: timedelta) -> bool:
         values = {"holder": leadership.holder, "epoch": leadership.epoch, "ttl": ttl}
-        with self._begin() as connection:
+        with self._begin("other") as connection:
             return connection.execute(sql.RENEW, values).first() is not None
 
     def resign(self, leadership: Leadership) -> None:
-        with self._begin() as connection:
+        with self._begin("other") as connection:
             connection.execute(sql.RESIGN, {"holder": leadership.holder, "epoch": leadership.epoch})
 
     @contextmanager
     def as_scheduler(self, leadership: Leadership) -> Iterator[PostgresSchedulerTx]:
-        with self._begin() as connection:
+        with self._begin("scheduler") as connection:
             values = {"holder": leadership.holder, "epoch": leadership.epoch}
             if connection.execute(sql.BE_SCHEDULER, values).first() is None:
                 raise LeadershipLost(f"Epoch {leadership.epoch} of {leadership.holder} is over.")

@@ -58,6 +58,15 @@ SELECT t.team_id, t.weight, t.vtime, t.backlogged, t.quota, t.burst FROM team t 
  ORDER BY t.team_id
 """)
 
+TEAM_NAMES = text("SELECT team_id, name FROM team WHERE team_id = ANY(CAST(:teams AS bigint[]))")
+
+CAMPAIGN_STATES = text("""
+SELECT state, count(*) FROM campaign WHERE state IN ('active', 'proofing', 'awaiting_approval', 'paused')
+ GROUP BY state
+""")
+
+DATABASE_BYTES = text("SELECT pg_database_size(current_database())")
+
 _PURSE = """c.state IN ('active', 'proofing', 'awaiting_approval')
     OR (c.state = 'paused' AND c.paused_by IN ('budget', 'team_budget'))"""
 

@@ -58,6 +58,8 @@ class Books(Protocol):
     def snapshot(self) -> AbstractContextManager[Snapshot]: ...
     def pictures(self, *, after: int, last: int, limit: int) -> list[PictureFile]: ...
     def sample(self, *, last: int, limit: int) -> list[PictureFile]: ...
+    def forget(self, keys: Sequence[str]) -> int: ...
+    def lost(self) -> int: ...
     def keys_in_use(self, keys: Sequence[str]) -> frozenset[str]: ...
     def tombstones_of(self, keys: Sequence[str]) -> dict[str, datetime]: ...
     def unexplained(self, pictures: Sequence[tuple[str, CampaignId, Ordinal]]) -> frozenset[str]: ...
@@ -70,8 +72,12 @@ def audit(
     grace: timedelta,
     attempts_kept: timedelta,
     sample: int | None = None,
+    forget: bool = False,
 ) -> AuditReport:
     """*sample*: so many pictures are read, drawn at random; all without it.
+
+    *forget*: pictures whose objects are gone or differ are not taken over by other renders from now on. Their outcomes
+    stay what they are (P1); a campaign that is submitted again renders them anew.
 
     *grace*: how long an object that nothing refers to may lie there; longer than the farm's own grace and the time
     between two of its looks. *attempts_kept*: of older campaigns failed tries may be swept, so P5 is not checked.
@@ -81,7 +87,12 @@ def audit(
         now, last_picture = view.now, view.last_picture
         _tables(notes, view)
         _campaigns(notes, view, tries_since=now - attempts_kept)
-    _pictures(notes, books, depot, last=last_picture, sample=sample)
+    _pictures(notes, books, depot, last=last_picture, sample=sample, forget=forget)
+    lost = books.lost()
+    if lost:
+        notes.warnings.append(
+            f"Pictures that are lost and forgotten: {lost}. Submit their campaigns again to render them."
+        )
     _objects(notes, books, depot, before=now - grace, tries_since=now - attempts_kept)
     return notes.report()
 
@@ -117,7 +128,7 @@ def _campaigns(notes: Notes, view: Snapshot, *, tries_since: datetime) -> None:
 # P3
 
 
-def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: int | None) -> None:
+def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: int | None, forget: bool) -> None:
     pages = [books.sample(last=last, limit=sample)] if sample is not None else _all_pictures(books, last)
     for page in pages:
         found = _beside(lambda picture: _look(depot, picture), page)
@@ -125,6 +136,8 @@ def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: in
         still = books.keys_in_use([picture.key for picture, _ in wrong]) if wrong else frozenset()
         notes.checked[Promise.P3] += len(page)
         notes.add(finding for picture, findings in wrong if picture.key in still for finding in findings)
+        if forget and still:
+            books.forget(sorted(still))
 
 
 def _all_pictures(books: Books, last: int) -> Iterator[list[PictureFile]]:

@@ -9,7 +9,7 @@ from farm.core.ids import CampaignId, Epoch, Ordinal, RendererName, ShardId, Tea
 from farm.core.keys import provenance_key, rendition_key, source_key, thumbnail_key
 from farm.core.placement import Placed
 from farm.core.records import CheckpointRow, LoraRow
-from farm.core.settle import FailedTry, NewOutcome, Settled, ShardRow, reuse
+from farm.core.settle import Ends, FailedTry, NewOutcome, Settled, ShardRow, reuse
 from farm.core.shard import minus
 from farm.core.work import Row, rows_of
 from farm.ports import Depot, SchedulerTx
@@ -34,8 +34,7 @@ class Work:
 @dataclass(slots=True)
 class Taken:
     work: list[Work] = field(default_factory=list)
-    reused: int = 0
-    failed: int = 0
+    ends: Ends = field(default_factory=Ends)  # of what was not ordered
 
 
 def take_shards(
@@ -49,16 +48,15 @@ def take_shards(
         found = _known(tx, shard, rows)
         done = {outcome.ordinal for outcome in found.outcomes}
         rows = [row for row in rows if row.ordinal not in done]
-        taken.reused += len(found.outcomes)
         if rows:
             work = _work(tx, place.name, shard, rows)
             if isinstance(work, Failure):
                 found = _without_weights(found, rows, work)
-                taken.failed += len(rows)
             else:
                 taken.work.append(work)
         if found.outcomes:
             settled.append(found)
+            taken.ends.add(found)
     if settled:
         tx.write(settled)
     return taken
@@ -66,14 +64,17 @@ def take_shards(
 
 def look_up_shards(
     tx: SchedulerTx, shards: Sequence[ShardId], resolved_of: Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
-) -> int:
-    """Settles what the team has rendered before, of shards that wait for a renderer. Returns how many renders."""
+) -> Ends:
+    """Settles what the team has rendered before, of shards that wait for a renderer."""
+    ends = Ends()
     waiting = [shard for shard in tx.lock(sorted(shards)).values() if shard.state == "ready" and not shard.cancelling]
     found = [_known(tx, shard, rows_of(shard, resolved_of(tx, shard.campaign))) for shard in waiting]
     settled = [one for one in found if one.outcomes]
+    for one in settled:
+        ends.add(one)
     if settled:
         tx.write(settled)
-    return sum(len(one.outcomes) for one in settled)
+    return ends
 
 
 def _known(tx: SchedulerTx, shard: ShardRow, rows: Sequence[Row]) -> Settled:

@@ -1,14 +1,14 @@
 """Leases end: with their renderer, or because the renderer never got the shard."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from farm.core.ids import Ordinal, RendererName
 from farm.core.plan import Reclaim, Release
 from farm.core.retry import after_lost
-from farm.core.settle import Child, FailedTry, NewOutcome, Settled, ShardRow, avoiding
+from farm.core.settle import Child, Ends, FailedTry, NewOutcome, Settled, ShardRow, avoiding
 from farm.core.shard import PATIENCE, Bisect, Poisoned, Requeue, after_lost_lease, halves, ordinals_of, size_of
 from farm.core.work import rows_of
 from farm.ports import SchedulerTx
@@ -23,6 +23,7 @@ class Reclaimed:
     released: int = 0
     bisected: int = 0
     poisoned: int = 0
+    ends: Ends = field(default_factory=Ends)  # of renders that nobody will try again
 
 
 def reclaim_shards(tx: SchedulerTx, decisions: Sequence[Reclaim | Release]) -> Reclaimed:
@@ -56,7 +57,9 @@ def _lose(tx: SchedulerTx, shard: ShardRow, name: RendererName | None, counts: R
             tx.write([_bisected(shard, lost, name, tx.now() + after_lost(lost))])
         case Poisoned():
             counts.poisoned += 1
-            tx.write([_poisoned(tx, shard, lost, name)])
+            given_up = _poisoned(tx, shard, lost, name)
+            counts.ends.add(given_up)
+            tx.write([given_up])
         case other:
             assert_never(other)
 

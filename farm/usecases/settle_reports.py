@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.core.costs import price_of
-from farm.core.ids import CampaignId, ShardId, TeamId
-from farm.core.settle import Refusal, Settled, settle
+from farm.core.ids import CampaignId, ShardId, TeamId, fleet_of
+from farm.core.records import SpentRow
+from farm.core.settle import Ends, Refusal, Settled, settle
 from farm.core.work import unet_steps_at
 from farm.ports import SchedulerTx
 from schemas.campaign import ResolvedCampaign
@@ -37,8 +38,6 @@ class Tally:
     refused: int = 0
     seconds: list[Seconds] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    gpu_seconds: float = 0.0  # charged, of failed tries too
-    money: float = 0.0
     succeeded_on: set[str] = field(default_factory=set)
     """Names of renderers on which something was rendered."""
 
@@ -53,6 +52,18 @@ class Tally:
 
     missed: Counter[str] = field(default_factory=Counter)
     """Checks that kept pictures do not pass."""
+
+    ends: Ends = field(default_factory=Ends)
+    charged: dict[tuple[TeamId, str], SpentRow] = field(default_factory=dict)
+    """By team and fleet, of failed tries too."""
+
+    @property
+    def gpu_seconds(self) -> float:
+        return sum(spent.gpu_seconds for spent in self.charged.values())
+
+    @property
+    def money(self) -> float:
+        return sum(spent.money for spent in self.charged.values())
 
 
 _ResolvedOf = Callable[[SchedulerTx, CampaignId], ResolvedCampaign]
@@ -136,8 +147,9 @@ def _count(tally: Tally, one: _Accepted) -> None:
     tally.handed_back += sum(row.tried is Tried.HANDED_BACK for row in rows)
     tally.seconds += [row.seconds for row in rows if row.tried is Tried.SUCCEEDED]
     tally.failures += [failed.failure for failed in settled.failed_tries]
-    tally.gpu_seconds += settled.gpu_seconds
-    tally.money += settled.money
+    tally.ends.add(settled)
+    whose = settled.shard.team, fleet_of(one.sender.renderer)
+    tally.charged[whose] = tally.charged.get(whose, SpentRow()) + SpentRow(settled.gpu_seconds, settled.money)
     tally.unwanted += _unused(settled, rows)
     for outcome in good:
         if outcome.picture is not None and (measured := outcome.picture.measured) is not None:

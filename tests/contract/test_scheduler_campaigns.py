@@ -380,6 +380,35 @@ def test_renders_of_one_report_that_fail_and_succeed_cost_what_they_took(farm: F
     assert (tally.gpu_seconds, tally.money) == (4.0, 4.0)
 
 
+def test_teams_have_names_and_those_that_are_not_there_have_none(farm: Farm) -> None:
+    with farm.leading() as tx:
+        assert tx.team_names([THEIRS, OURS, TeamId(99)]) == {OURS: "ours", THEIRS: "theirs"}
+        assert tx.team_names([]) == {}
+
+
+def test_campaigns_under_way_are_counted_by_state_and_those_that_ended_are_not(farm: Farm) -> None:
+    with farm.leading() as tx:
+        assert tx.campaign_states() == {}
+    farm.submit(1)
+    farm.submit(2, team=THEIRS)
+    farm.submit(3, proof=1)
+    paused, gone = farm.submit(4), farm.submit(5)
+    farm.move(paused, CampaignState.ACTIVE, CampaignState.PAUSED)
+    farm.move(gone, CampaignState.ACTIVE, CampaignState.CANCELLING)
+    with farm.leading() as tx:
+        counted = {CampaignState.ACTIVE: 2, CampaignState.PROOFING: 1, CampaignState.PAUSED: 1}
+        assert tx.campaign_states() == counted, "one that is being cancelled is not under way"
+        tx.finish_campaigns()
+    with farm.leading() as tx:
+        assert tx.campaign_states() == counted
+
+
+def test_a_database_has_a_size(farm: Farm) -> None:
+    farm.submit()
+    with farm.leading() as tx:
+        assert tx.database_bytes() > 1024
+
+
 def heard(farm: Farm) -> bool:
     """PostgreSQL passes a notice on after the commit, in its own time."""
     deadline = time.monotonic() + 10

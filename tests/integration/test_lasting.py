@@ -60,8 +60,13 @@ class Farm(RenderedFarm):
         for one in (self.postgres, self.leading, self.books):
             one.close()
 
-    def audit(self, *, grace: timedelta = timedelta(0), sample: int | None = None) -> AuditReport:
-        return audit(self.books, self.s3, grace=grace, attempts_kept=LONG, sample=sample)
+    def audit(self, *, grace: timedelta = timedelta(0), sample: int | None = None, forget: bool = False) -> AuditReport:
+        return audit(self.books, self.s3, grace=grace, attempts_kept=LONG, sample=sample, forget=forget)
+
+    def reusable(self, fingerprints: list[str]) -> int:
+        """How many of them a new campaign would take over."""
+        with self.store.as_scheduler(self.leadership) as tx:
+            return len(tx.pictures(OURS, fingerprints))
 
     def sql(self, statement: str, *values: object) -> None:
         with psycopg.connect(self.database.superuser) as connection:
@@ -316,6 +321,31 @@ def test_failed_tries_that_are_not_on_record_are_missed(farm: Farm) -> None:
     (finding,) = farm.audit(grace=timedelta(minutes=1)).findings
     assert (finding.promise, finding.code) == (Promise.P5, "tries_differ")
     assert finding.subject == f"{show('rnd', campaign)}_0"
+
+
+def test_what_the_depot_lost_is_forgotten_and_rendered_anew(farm: Farm) -> None:
+    campaign, keys = farm.rendered(5)
+    outcomes = "SELECT ordinal, outcome, picture_id FROM outcome ORDER BY ordinal"
+    before = farm.query(outcomes)
+    known = [str(row[0]) for row in farm.query("SELECT encode(fingerprint, 'hex') FROM picture ORDER BY key")]
+    gone, damaged = sorted(keys)[:2]
+    farm.s3.delete([gone])
+    farm.s3.put(damaged, b"!" * len(DATA), "image/png")
+    assert farm.audit().wrong[Promise.P3] == 2
+    assert farm.reusable(known) == 5, "an audit alone changes nothing"
+    assert farm.audit(forget=True).wrong[Promise.P3] == 2
+    assert farm.reusable(known) == 3
+    assert farm.query(outcomes) == before, "an outcome never changes"
+    again = farm.audit()
+    assert again.ok
+    assert ["lost and forgotten: 2." in warning for warning in again.warnings] == [True]
+    farm.submit(5)
+    (shard,) = farm.take()
+    anew = zip(farm.good(shard), known, strict=True)
+    farm.settle(shard, [row.model_copy(update={"fingerprint": fingerprint}) for row, fingerprint in anew])
+    assert farm.reusable(known) == 5, "they were rendered anew, and are found again"
+    assert farm.query("SELECT count(DISTINCT picture_id) FROM outcome") == [(7,)]
+    assert farm.state(campaign) is CampaignState.DONE
 
 
 def test_a_second_picture_is_explained_by_a_lost_lease_or_a_failed_try(farm: Farm) -> None:

@@ -1,5 +1,6 @@
 """What operators do from the command line, against a real database."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -103,6 +104,36 @@ def test_a_renderer_is_put_into_quarantine_and_released_by_hand(store: PostgresS
         assert tx.quarantined() == []
         tx.end_sessions([SESSION])
     assert "not in quarantine" in run("renderer", "release", RENDERER, code=1).stderr
+
+
+def test_a_key_is_replaced_by_another_and_revoked_at_once(tables: Database) -> None:
+    store = PostgresStore(tables.api, pool=1)
+
+    def comes_in(key: str) -> bool:
+        return store.key_owner(hashlib.sha256(key.encode()).digest()) is not None
+
+    try:
+        old, new = (run("team", "add", "spring", *words).stdout.strip() for words in ((), ("--label", "shop")))
+        assert comes_in(old)
+        assert comes_in(new)
+        first, second = json.loads(run("team", "keys", "spring", "--json").stdout)
+        assert (first["label"], second["label"], second["revoked_at"]) == ("first", "shop", None)
+        assert old.split("_")[1] == first["id"].removeprefix("key_"), "a key tells its id, and never the other way"
+        assert "of spring is revoked" in run("team", "revoke", first["id"]).stderr
+        assert (comes_in(old), comes_in(new)) == (False, True)
+        revoked_at = json.loads(run("team", "keys", "spring", "--json").stdout)[0]["revoked_at"]
+        run("team", "revoke", first["id"])
+        assert json.loads(run("team", "keys", "spring", "--json").stdout)[0]["revoked_at"] == revoked_at is not None
+        assert old.split("_")[2] not in run("team", "keys", "spring").stdout
+    finally:
+        store.close()
+
+
+@pytest.mark.usefixtures("tables")
+def test_keys_of_nobody_are_refused() -> None:
+    assert "There is no team 'autumn'" in run("team", "keys", "autumn", code=1).stderr
+    assert "There is no key key_0000000000005" in run("team", "revoke", "key_0000000000005", code=1).stderr
+    run("team", "revoke", "cmp_0000000000005", code=1)
 
 
 def test_without_a_database_it_says_which_variable_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

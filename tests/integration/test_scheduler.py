@@ -78,6 +78,7 @@ class Farm:
     clock: FakeClock = field(default_factory=FakeClock)
     sources: list[SourceRow] = field(default_factory=list)
     gate: Gate | None = None  # of renderers that are made while it is set
+    metrics: SchedulerMetrics = field(default_factory=SchedulerMetrics)
 
     def cluster(self, *, pending: Sequence[RendererName] = ()) -> SimulatedCluster:
         cluster = SimulatedCluster(self._renderer, pending=pending)
@@ -108,14 +109,14 @@ class Farm:
             depot=depot or self.depot,
             pace=Pace(
                 scale=Scale(
-                    fleets=(FleetSpec("a", PREFIX, 0, renderers, None, None),), drain_seconds=0.0, idle_seconds=3600.0
+                    fleets=(FleetSpec("sim", PREFIX, 0, renderers, None, None),), drain_seconds=0.0, idle_seconds=3600.0
                 ),
                 tick=timedelta(milliseconds=50),
                 lease_ttl=lease_ttl,
                 leader_ttl=leader_ttl,
                 link_ttl=timedelta(hours=1),
             ),
-            metrics=SchedulerMetrics(),
+            metrics=self.metrics,
             token=lambda: uuid.uuid4().hex,
         )
 
@@ -161,6 +162,9 @@ class Farm:
             CampaignState.CANCELLING: cancel_campaign,
         }
         verbs[to](self.api, OURS, campaign)
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database.superuser) as connection:
@@ -255,6 +259,23 @@ def test_a_campaign_ends_with_every_picture_in_the_depot(farm: Farm) -> None:
     assert cluster.names() == [f"{PREFIX}0", f"{PREFIX}1"], "renderers outlive their scheduler"
 
 
+def test_those_who_watch_are_told_what_a_campaign_came_to_and_what_it_ran_on(farm: Farm) -> None:
+    campaign = farm.submit()
+    scheduler = farm.scheduler(farm.cluster())
+    drive(scheduler, lambda: farm.state(campaign) == CampaignState.DONE)
+    used = [f"{PREFIX}{n}" for n in range(2) if farm.metric("farm_renderer_passes_total", renderer=f"{PREFIX}{n}")]
+    drive(scheduler, lambda: all(farm.metric("farm_gpu_utilisation_ratio", renderer=name) is not None for name in used))
+    assert used
+    assert farm.metric("farm_renders_total", outcome="succeeded") == 36
+    assert farm.metric("farm_team_renders_total", team="ours", outcome="succeeded") == 36
+    assert (farm.metric("farm_charged_gpu_seconds_total", team="ours", fleet="sim") or 0) > 0
+    waits = farm.metric("farm_shard_wait_seconds_count", lane="bulk")
+    assert waits == farm.metric("farm_shards_dispatched_total") == farm.query("SELECT count(*) FROM shard")[0][0]
+    assert (farm.metric("farm_database_bytes") or 0) > 1_000_000
+    scheduler.stop()
+    assert farm.metric("farm_gpu_utilisation_ratio", renderer=used[0]) is None, "it leads no more"
+
+
 def test_what_was_rendered_before_wakes_nobody(farm: Farm) -> None:
     first = farm.submit(styles=2)
     scheduler = farm.scheduler(farm.cluster())
@@ -273,6 +294,7 @@ def test_what_was_rendered_before_wakes_nobody(farm: Farm) -> None:
     wider = farm.submit(styles=3)
     drive(scheduler, lambda: farm.state(wider) == CampaignState.DONE)
     assert farm.counts(wider).reused == 24
+    assert farm.metric("farm_team_renders_total", team="ours", outcome="reused") == 48
     assert len(list(farm.depot.list("outputs/"))) == objects + 3 * 12
     farm.check_every_picture(wider, 36)
 
@@ -289,6 +311,7 @@ def test_a_killed_renderer_comes_back_and_its_shards_are_rendered(farm: Farm) ->
     farm.check_every_picture(campaign, 36)
     assert farm.query("SELECT count(*), count(ended_at) FROM renderer") == [(2, 1)]
     assert farm.query("SELECT max(lost), max(tries) FROM shard") == [(1, 0)]
+    assert farm.metric("farm_renderer_losses_total", fleet="sim", how="died") == 1
 
 
 def test_the_shards_of_a_renderer_that_is_gone_for_good_go_to_another(farm: Farm) -> None:
@@ -543,3 +566,5 @@ def test_a_node_that_must_go_hands_its_shards_back(farm: Farm) -> None:
     farm.check_every_picture(campaign, 36)
     assert farm.query("SELECT max(lost), max(tries) FROM shard") == [(0, 0)]
     assert farm.query(f"SELECT ended_at IS NOT NULL FROM renderer WHERE session = '{session}'") == [(True,)]
+    assert farm.metric("farm_renderer_drains_total", fleet="sim", why="node") == 1
+    assert farm.metric("farm_renderer_losses_total", fleet="sim", how="died") == 0

@@ -84,9 +84,9 @@ def _acknowledged_early(put: Put) -> None:
     hear = Mate.hear
 
     def hasty(self: Mate, collected: Any) -> Any:
-        reports, *grown = hear(self, collected)
-        self.seen_seq = max((report.seq for report in reports), default=self.seen_seq)
-        return reports, *grown
+        told = hear(self, collected)
+        self.seen_seq = max((report.seq for report in told.reports), default=self.seen_seq)
+        return told
 
     put(Mate, "hear", hasty)
 
@@ -181,7 +181,7 @@ def _nobody_quarantined(put: Put) -> None:
 
 
 def _no_drain(put: Put) -> None:
-    put(Roster, "_must_go", lambda *_: False)
+    put(Roster, "_why_go", lambda *_: "")
 
 
 def _gives_up_at_once(put: Put) -> None:

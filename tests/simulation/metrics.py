@@ -9,6 +9,10 @@ class NoMetrics:
     def __getattr__(self, _: str) -> "NoMetrics":
         return self
 
+    def __call__(self, *_: object) -> "NoMetrics":
+        """For whatever else it is told."""
+        return self
+
     def labels(self, *_: object) -> "NoMetrics":
         return self
 

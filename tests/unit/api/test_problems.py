@@ -122,7 +122,7 @@ def test_a_dead_store_or_depot_is_503_and_readyz_says_which(world: World, http: 
     assert [fault.code for fault in found.errors] == ["store_down", "depot_down"]
     assert "PostgreSQL" in found.detail
     assert http.get("/healthz").status_code == 200
-    assert 'farm_api_unavailable_total{code="store_down"}' in http.get("/metrics").text
+    assert 'farm_api_unavailable_total{code="store_down"} 2.0' in http.get("/metrics").text
 
 
 def test_openapi_has_every_route_with_examples(http: TestClient) -> None:

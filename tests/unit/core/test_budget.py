@@ -42,6 +42,19 @@ def test_a_campaign_without_a_budget_has_no_limit() -> None:
     assert judged(purse(spent=SpentRow(1e9, 1e9)), per=PER_SECOND) == Budgets((), {}, {})
 
 
+@pytest.mark.parametrize(
+    ("budget", "used"),
+    [
+        (Budget(gpu_seconds=100.0), 0.2),
+        (Budget(money=50.0), 0.9),
+        (Budget(gpu_seconds=100.0, money=50.0), 0.9),
+        (Budget(gpu_seconds=10.0, money=50.0), 2.0),
+    ],
+)
+def test_of_a_budget_that_share_is_used_of_which_least_is_left(budget: Budget, used: float) -> None:
+    assert TeamPurse(TEAM, budget, SpentRow(20.0, 45.0)).used == pytest.approx(used)
+
+
 def test_what_awaits_approval_is_warned_of_and_neither_paused_nor_resumed() -> None:
     found = judged(purse(state=CampaignState.AWAITING_APPROVAL, budget=seconds(100), spent=SpentRow(100)))
     assert codes(found) == ["Warn budget_spent"]

@@ -245,7 +245,7 @@ def test_waiting_for_what_the_farm_cannot_give_earns_little(
     farm = SmallFarm(weight, renderers, Random(seed))
     everybody = frozenset(weight)
     assert farm.run(1000, everybody, able=everybody - {A})[A] == 0
-    after = farm.run(1000, everybody)
+    after = farm.run(2000, everybody)  # 65,000 GPU seconds: the most that it may catch up are 36,000
     each = {t: after[t] / weight[t] for t in weight}
     for t in everybody - {A}:
         assert each[A] - each[t] <= LAG / min(weight.values()) + 61.0 * (renderers + 1) * (

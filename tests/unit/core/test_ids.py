@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.core.errors import NotFound
-from farm.core.ids import CampaignId, first_of, mint, read, read_render, show, show_render
+from farm.core.ids import CampaignId, first_of, fleet_of, mint, read, read_render, show, show_render
 
 NUMBERS = st.integers(0, 2**63 - 1)
 SPAN = datetime(2093, 12, 31, tzinfo=UTC) - datetime(2025, 1, 1, tzinfo=UTC)
@@ -95,3 +95,10 @@ def test_minted_ids_sort_by_age_and_fit_a_bigint(one: datetime, other: datetime,
 def test_a_partition_begins_below_every_id_of_its_moment(moment: datetime, bits: int) -> None:
     assert first_of(moment) <= mint(moment, bits)
     assert first_of(moment) > mint(moment - timedelta(milliseconds=1), bits)
+
+
+@pytest.mark.parametrize(
+    ("name", "fleet"), [("farm/spot-h100/a1b2c3/17", "spot-h100"), ("farm/x", ""), ("somebody-elses", "")]
+)
+def test_the_fleet_of_a_renderer_stands_in_its_name(name: str, fleet: str) -> None:
+    assert fleet_of(name) == fleet

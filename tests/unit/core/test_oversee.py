@@ -4,11 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from farm.core.budget import Pause, Purse, Warn
 from farm.core.evidence import Quarantine
 from farm.core.fairshare import TeamShare
 from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
-from farm.core.oversee import Oversight, Overview, Scale, oversee
+from farm.core.oversee import FleetSize, Oversight, Overview, Scale, oversee
 from farm.core.placement import Backlog
 from farm.core.plan import Held, Seen
 from farm.core.records import Accusation, LoadCost, Quarantined, SpentRow
@@ -89,6 +91,16 @@ def test_who_is_there_already_is_not_woken_again_and_gaps_are_filled() -> None:
     found = oversight(backlog=backlog(seconds=120.0), seen=there)
     assert found.wake == ("farm/h100/1/0",)
     assert found.wanted == 2
+
+
+@pytest.mark.parametrize(("at_night", "most"), [(True, 12), (False, 4)])
+def test_it_is_told_of_each_fleet_how_many_are_wanted_and_may_be_there_now(at_night: bool, most: int) -> None:
+    first = replace(H100, most=4, off_peak_most=12)
+    other = FleetSpec("other", "farm/other/1/", 1, 9)
+    window = parse_window("11:00-13:00" if at_night else "22:00-06:00")
+    found = oversight(first, other, backlog=backlog(seconds=120.0), off_peak=(window,))
+    assert found.fleets == {"h100": FleetSize(2, most), "other": FleetSize(1, 9)}
+    assert found.wanted == 3
 
 
 def test_nobody_is_woken_for_what_may_not_start() -> None:

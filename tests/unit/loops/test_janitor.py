@@ -124,6 +124,19 @@ def test_an_orphan_is_marked_then_deleted_after_the_grace_and_pictures_in_use_st
     assert farm.metric("farm_garbage_objects_total", what="deleted") == 3
 
 
+def test_it_is_told_when_a_round_came_to_its_end(farm: Farm) -> None:
+    done_at = "farm_garbage_last_success_timestamp_seconds"
+    assert farm.metric(done_at) is None
+    farm.round()
+    ended = farm.time.now.timestamp()
+    assert farm.metric(done_at) == pytest.approx(ended, abs=1)
+    farm.memory_depot.answers = False
+    with pytest.raises(DepotDown):
+        farm.round()
+    farm.janitor.trouble(DepotDown("no"))
+    assert farm.metric(done_at) == pytest.approx(ended, abs=1), "that round did not come to its end"
+
+
 def test_what_came_into_use_during_the_grace_is_spared(farm: Farm) -> None:
     farm.submit(2)
     (shard,) = farm.take()

@@ -1,10 +1,15 @@
 """What the leader remembers of the database between its looks."""
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import pytest
 
+from farm.core.ids import TeamId
 from farm.loops.looking import BACKLOG_EVERY, COSTS_EVERY, Looked, Looking
+from farm.store.memory_scheduler import MemorySchedulerTx
 from tests.support.memory_farm import MemoryFarm, memory_farm
-from tests.support.store_farm import OURS
+from tests.support.store_farm import OURS, THEIRS
 
 
 @pytest.fixture
@@ -42,6 +47,30 @@ def test_what_shards_take_follows_what_was_measured_since_they_were_cut(farm: Me
     assert seconds(look(farm, looking)) == ([20.0, 20.0], [40.0], [20.0])
     farm.submit(2, renders=10, width=10, step=1.0)  # cut by what was measured
     assert seconds(look(farm, looking))[0] == [20.0, 20.0, 5.0]
+
+
+def test_teams_are_told_by_name_and_the_names_are_read_once(farm: MemoryFarm) -> None:
+    looking, asked, told = Looking(Clock()), list[list[TeamId]](), MemorySchedulerTx.team_names
+    farm.submit(renders=10)
+
+    def names(self: MemorySchedulerTx, teams: Collection[TeamId]) -> dict[TeamId, str]:
+        asked.append(sorted(teams))
+        return told(self, teams)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemorySchedulerTx, "team_names", names)
+        assert look(farm, looking).names == look(farm, looking).names == {OURS: "ours"}
+        farm.submit(2, renders=10, team=THEIRS)
+        assert look(farm, looking).names == {OURS: "ours", THEIRS: "theirs"}
+    assert asked == [[OURS], [THEIRS]]
+
+
+def test_a_price_is_that_of_the_type_or_the_one_for_all_others_or_unknown(farm: MemoryFarm) -> None:
+    looked = look(farm, Looking(Clock()))
+    assert looked.price("H100") is None
+    assert replace(looked, prices={"H100": 0.0}).price("H100") == 0.0
+    priced = replace(looked, prices={"H100": 2.0, "*": 1.0})
+    assert (priced.price("H100"), priced.price("A100")) == (2.0, 1.0)
 
 
 def test_what_is_held_for_a_proof_is_counted_as_measured_too(farm: MemoryFarm) -> None:

@@ -12,12 +12,12 @@ from farm.core.errors import LeadershipLost, StoreDown
 from farm.core.ids import Epoch, RendererName, ShardId
 from farm.core.lease import Leadership
 from farm.loops.lead import Lead
-from farm.loops.mate import Mate
+from farm.loops.mate import Mate, Told, Wear
 from farm.loops.roster import Roster
 from farm.ports import Answered, Died, Fleet, Heard, Introduced, News, SchedulerStore, Silent
 from farm.telemetry import SchedulerMetrics
 from schemas.order import WIRE_MAJOR
-from schemas.report import CacheCounts, Collected, GpuTime, Hello, Offered, RenderReport, Warm
+from schemas.report import CacheCounts, Collected, Device, GpuTime, Hello, Offered, RenderReport, Warm
 
 ONE, TWO = RendererName("farm/a/1/0"), RendererName("farm/a/1/1")
 TTL = timedelta(seconds=30)
@@ -329,16 +329,17 @@ def test_after_a_failure_of_the_database_everybody_is_asked_again(world: World, 
 # one renderer
 
 
+def seqs(told: Told) -> list[int]:
+    return [report.seq for report in told.reports]
+
+
 def test_only_reports_that_were_not_settled_are_given_on() -> None:
     mate = Mate(ONE)
     mate.greet(hello().hello)
-    reports, *_ = mate.hear(collected(5, 6))
-    assert [report.seq for report in reports] == [5, 6]
-    again, *_ = mate.hear(collected(5, 6, 7))
-    assert [report.seq for report in again] == [5, 6, 7], "nothing was settled yet"
+    assert seqs(mate.hear(collected(5, 6))) == [5, 6]
+    assert seqs(mate.hear(collected(5, 6, 7))) == [5, 6, 7], "nothing was settled yet"
     mate.settled(6, frozenset())
-    rest, *_ = mate.hear(collected(5, 6, 7))
-    assert [report.seq for report in rest] == [7]
+    assert seqs(mate.hear(collected(5, 6, 7))) == [7]
 
 
 def test_a_new_session_begins_from_nothing() -> None:
@@ -364,10 +365,10 @@ def test_what_was_settled_to_its_end_is_not_held_any_more_under_that_fence() -> 
 def test_cache_counts_are_told_as_what_was_added() -> None:
     mate = Mate(ONE)
     mate.greet(hello().hello)
-    assert mate.hear(collected(hits=3))[1].lora_hits == 3
-    assert mate.hear(collected(hits=5))[1].lora_hits == 2
+    assert mate.hear(collected(hits=3)).cache.lora_hits == 3
+    assert mate.hear(collected(hits=5)).cache.lora_hits == 2
     mate.greet(hello(session="newer").hello)
-    assert mate.hear(collected(hits=1))[1].lora_hits == 1
+    assert mate.hear(collected(hits=1)).cache.lora_hits == 1
 
 
 def test_what_the_gpu_did_is_told_as_what_was_added_and_never_as_less_than_nothing() -> None:
@@ -375,11 +376,124 @@ def test_what_the_gpu_did_is_told_as_what_was_added_and_never_as_less_than_nothi
     mate.greet(hello().hello)
 
     def heard_of(gpu: GpuTime) -> GpuTime:
-        return mate.hear(collected().model_copy(update={"gpu": gpu}))[2]
+        return mate.hear(collected().model_copy(update={"gpu": gpu})).gpu
 
     assert heard_of(GpuTime(denoise=3.0, passes=4, rows=9)) == GpuTime(denoise=3.0, passes=4, rows=9)
     assert heard_of(GpuTime(denoise=3.5, idle=1.0, passes=5, rows=9)) == GpuTime(denoise=0.5, idle=1.0, passes=1)
     assert heard_of(GpuTime()) == GpuTime()
+
+
+def test_what_a_renderer_did_under_a_former_leader_is_not_counted_again(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    assert mate.hear(collected(hits=300)).cache.lora_hits == 0
+    assert mate.hear(collected(hits=305)).cache.lora_hits == 5
+    mate.greet(hello(session="newer").hello)
+    assert mate.hear(collected(hits=2)).cache.lora_hits == 2, "it began anew under our eyes"
+    world.existing.append(TWO)
+    roster.muster()
+    other = roster.mates[TWO]
+    other.greet(hello(TWO).hello)
+    assert other.hear(collected(hits=7)).cache.lora_hits == 7, "one that has come since we lead"
+    roster.forget()
+    assert met(world, roster).hear(collected(hits=400)).cache.lora_hits == 0, "we lead again"
+
+
+def test_energy_and_memory_errors_are_told_as_what_was_added_since_the_first_look() -> None:
+    mate = Mate(ONE)
+    mate.greet(hello().hello)
+
+    def worn(**counters: Any) -> Wear:
+        device = Device(uuid="GPU-1").model_copy(update=counters)
+        return mate.hear(collected().model_copy(update={"device": device})).wear
+
+    assert worn(energy_joules=900.0, ecc_corrected=7) == Wear(0.0, 0, None), "it was counting long before we came"
+    assert worn(energy_joules=950.5, ecc_corrected=9, ecc_uncorrected=1) == Wear(50.5, 2, 0)
+    assert worn(energy_joules=3.0, ecc_uncorrected=2) == Wear(0.0, None, 1), "the driver was loaded anew"
+    assert worn(energy_joules=4.0, ecc_corrected=1, uuid="GPU-2") == Wear(0.0, 0, None), "another GPU"
+    mate.greet(hello(session="newer").hello)
+    assert worn(energy_joules=50.0, uuid="GPU-2") == Wear(0.0, None, None)
+
+
+# who came to go, and why
+
+
+def test_renderers_are_counted_as_drained_once_each_and_by_why(world: World, roster: Roster) -> None:
+    old = RendererName("farm/b/0/0")
+    met(world, roster, renderers=[ONE, TWO, old])
+    world.going = frozenset({"n"})
+    for _ in range(2):
+        roster.muster()
+    assert roster.drained == {("a", "node"): 2, ("b", "node"): 1}
+    assert roster.going == {"n"}
+    roster.dismiss(roster.mates[ONE], "idle")
+    assert roster.drained.total() == 3, "it was going already"
+
+
+def test_a_revision_that_is_not_wanted_and_idleness_are_other_reasons(world: World, roster: Roster) -> None:
+    met(world, roster, renderers=[ONE, RendererName("farm/b/0/0")])
+    roster.muster()
+    roster.dismiss(roster.mates[ONE], "idle")
+    assert roster.drained == {("b", "revision"): 1, ("a", "idle"): 1}
+
+
+def test_one_that_was_told_by_a_signal_goes_with_its_node(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    leaving = Heard(ONE, collected().model_copy(update={"leaving": True}))
+    roster.hear([heard()])
+    mate.hear(collected())
+    roster.hear([leaving])
+    mate.hear(leaving.collected)
+    roster.hear([leaving])
+    assert roster.drained == {("a", "node"): 1}
+
+
+def test_what_a_former_leader_has_drained_is_not_counted_anew(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    leaving = Heard(ONE, collected().model_copy(update={"leaving": True}))
+    roster.hear([leaving])
+    mate.hear(leaving.collected)
+    assert (mate.draining, roster.drained) == (True, {})
+
+
+def test_a_renderer_that_dies_or_vanishes_is_lost_and_one_that_was_told_to_go_is_not(
+    world: World, roster: Roster
+) -> None:
+    names = [ONE, TWO, RendererName("farm/b/1/0"), RendererName("farm/b/1/1")]
+    met(world, roster, renderers=names)
+    for name in names[2:]:
+        roster.dismiss(roster.mates[name], "idle")
+    roster.hear([Died(ONE, "gone"), Died(ONE, "gone"), Died(names[2], "gone")])
+    world.existing = []
+    roster.muster()
+    assert roster.lost == {("a", "died"): 2}
+
+
+def test_one_that_ray_has_started_anew_was_lost(world: World, roster: Roster) -> None:
+    met(world, roster)
+    roster.hear([hello()])
+    assert roster.lost == {}, "the same process introduced itself again"
+    for _ in range(2):
+        roster.hear([hello(session="newer")])
+    assert roster.lost == {("a", "died"): 1}
+    roster.dismiss(roster.mates[ONE], "idle")
+    roster.hear([hello(session="newest")])
+    assert roster.lost == {("a", "died"): 1}, "it was told to go"
+
+
+def test_one_that_hangs_is_lost_once_however_long_its_end_takes(world: World, roster: Roster) -> None:
+    met(world, roster)
+    stand_by(world, roster, 4 * TTL.total_seconds() + 10)
+    assert roster.lost == {("a", "hung"): 1}
+    roster.hear([Died(ONE, "ended")])
+    assert roster.lost == {("a", "hung"): 1}
+
+
+def test_one_with_a_fault_is_lost_once_and_drained(world: World, roster: Roster) -> None:
+    mate = met(world, roster)
+    for _ in range(2):
+        roster.break_off(mate, "its GPU thread ended")
+    roster.hear([Died(ONE, "retired")])
+    assert (roster.lost, mate.draining, roster.drained) == ({("a", "fault"): 1}, True, {})
 
 
 def test_a_heartbeat_is_written_once_for_each_answer() -> None:

@@ -1,5 +1,6 @@
 """Leases end: with their renderer, or because the renderer never got the shard."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
@@ -7,11 +8,12 @@ import pytest
 from farm.core.ids import RendererName
 from farm.core.plan import Reclaim, Release
 from farm.core.retry import after_lost
-from farm.core.settle import ShardRow
+from farm.core.settle import Ends, ShardRow
 from farm.core.shard import PATIENCE, size_of
 from farm.store.memory import MemoryStore
 from farm.usecases.reclaim_shards import Reclaimed, reclaim_shards
 from schemas.campaign import CampaignState
+from schemas.report import FailureKind
 from tests.support.memory_farm import memory_farm
 from tests.support.store_farm import OURS, RENDERER, Farm
 
@@ -100,12 +102,14 @@ def test_a_half_that_stands_alone_has_its_own_patience(farm: Farm) -> None:
         lose(farm)
         farm.later()
     assert [shard.lost for shard in rows(farm)] == [PATIENCE, PATIENCE]
-    poisoned = 0
-    for _ in range(PATIENCE):
+    for _ in range(PATIENCE - 1):
         assert len(farm.take(session)) == 2
-        poisoned += lose(farm).poisoned
+        assert lose(farm).ends == Ends()
         farm.later()
-    assert poisoned == 2
+    assert len(farm.take(session)) == 2
+    last = lose(farm)
+    assert last.poisoned == 2
+    assert last.ends == Ends(Counter({(OURS, "failed"): 2}), Counter({FailureKind.RENDERER_DIED: 2}))
     assert farm.state(campaign) is CampaignState.DONE
     with farm.api.as_team(OURS) as tx:
         assert {row.code for row in tx.outcomes(campaign, 0, 2)} == {"renderer_died"}

@@ -1,0 +1,153 @@
+"""A fleet in the values is a worker group of Ray and an entry in FARM_FLEETS, and the two agree."""
+
+import copy
+import math
+import re
+
+import pytest
+
+from farm.bootstrap.services import fleets_of, kinds_of, pace_of
+from farm.config import SchedulerSettings
+from farm.fleet.ray_fleet import Kind
+from tests.chart.environ import env_of, settings_of
+from tests.chart.kuberay import node_types
+from tests.chart.pods import pods_of
+from tests.chart.rendering import Object, Release, laid_over, render
+from tests.chart.variants import VARIANTS, rendered, values_of
+
+
+def scheduler_settings(release: Release) -> SchedulerSettings:
+    pod = next(pod for pod in pods_of(release) if pod.component == "scheduler")
+    return settings_of(SchedulerSettings, env_of(release, pod.container("scheduler")))
+
+
+def per_pod(kind: Object, fleet: Kind) -> int:
+    """Renderers that fit into one pod, as Ray counts: whole ones, by CPUs and by GPUs."""
+    sizes = kind["resources"]
+    room = [math.floor(sizes["CPU"] / fleet.cpus)]
+    if fleet.gpus:
+        room.append(math.floor(sizes.get("GPU", 0) / fleet.gpus))
+    return int(min(room))
+
+
+def test_every_fleet_is_in_the_scheduler_s_settings(release: Release) -> None:
+    wanted = [one["name"] for one in release.values["fleets"]]
+    assert [one.name for one in fleets_of(scheduler_settings(release))] == wanted
+    assert [one.name for one in pace_of(scheduler_settings(release)).scale.fleets] == wanted
+
+
+def test_renderers_ask_for_the_labels_of_their_own_pods_and_of_no_others(release: Release) -> None:
+    _, kinds = node_types(release.only("RayCluster"), release.namespace)
+    for fleet in kinds_of(scheduler_settings(release)):
+        fitting = [name for name, kind in kinds.items() if kind["labels"].items() >= fleet.labels.items()]
+        assert len(fitting) == 1, (fleet, fitting)
+        assert set(fleet.labels) >= {"fleet", "revision"}
+
+
+def test_a_fleet_s_renderers_fit_into_the_pods_that_it_may_have(release: Release) -> None:
+    assert capacity_faults(release) == []
+
+
+def capacity_faults(release: Release) -> list[str]:
+    _, kinds = node_types(release.only("RayCluster"), release.namespace)
+    settings, found = scheduler_settings(release), []
+    for given, fleet, asked in zip(release.values["fleets"], fleets_of(settings), kinds_of(settings), strict=True):
+        kind = next(one for one in kinds.values() if one["labels"].items() >= asked.labels.items())
+        fit, most = per_pod(kind, asked), kind["max_workers"] - given.get("surge", 1)
+        if fit != max(1, given.get("gpusPerPod", 1)):
+            found.append(f"{fleet.name}: {fit} renderers fit into a pod")
+        if not (most - 1) * fit < fleet.renderers <= most * fit:
+            found.append(f"{fleet.name}: {fleet.renderers} renderers, {most} pods of {fit}")
+        if not fleet.least <= fleet.renderers == given["renderers"]:
+            found.append(f"{fleet.name}: {fleet.renderers} renderers, {fleet.least} at least")
+    return found
+
+
+def test_a_group_with_too_few_or_too_small_pods_would_show() -> None:
+    for key, value in (("maxReplicas", 1), ("template", None)):
+        wrong = copy.deepcopy(rendered("fleets"))
+        group = wrong.only("RayCluster")["spec"]["workerGroupSpecs"][0]
+        if key == "template":
+            group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "100m"
+            group.get("rayStartParams", {}).pop("num-cpus", None)
+            group.get("resources", {}).pop("CPU", None)
+        else:
+            group[key] = value
+        assert capacity_faults(wrong), key
+
+
+def test_what_ray_thinks_of_a_pod_is_what_kubernetes_gives_it(release: Release) -> None:
+    _, kinds = node_types(release.only("RayCluster"), release.namespace)
+    for group in release.only("RayCluster")["spec"]["workerGroupSpecs"]:
+        sizes, limits = kinds[group["groupName"]]["resources"], container_sizes(group)
+        assert sizes["CPU"] <= max(1, math.ceil(limits["cpu"]))
+        assert sizes.get("GPU", 0) == limits["gpu"]
+        assert sizes.get("memory", 0) <= limits["memory"]
+
+
+def container_sizes(group: Object) -> dict[str, float]:
+    resources = group["template"]["spec"]["containers"][0]["resources"]
+    both = {**resources.get("requests", {}), **resources.get("limits", {})}
+    gpus = sum(int(value) for key, value in both.items() if key.endswith("gpu"))
+    return {"cpu": quantity(both["cpu"]), "memory": quantity(both["memory"]), "gpu": gpus}
+
+
+def quantity(text: str | float) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text)).groups()  # type: ignore[union-attr]
+    scale = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    return float(number) * scale[unit]
+
+
+def test_engine_memory_fits_into_a_renderer_s_pod(release: Release) -> None:
+    """LoRAs in RAM, the object store and shared memory are counted against one limit."""
+    settings = scheduler_settings(release)
+    for group, fleet in zip(
+        release.only("RayCluster")["spec"]["workerGroupSpecs"], release.values["fleets"], strict=True
+    ):
+        taken = settings.engine_ram_bytes * max(1, fleet.get("gpusPerPod", 1))
+        assert taken < container_sizes(group)["memory"], fleet["name"]
+
+
+def test_the_cache_s_bounds_are_below_its_volume(release: Release) -> None:
+    """A cache that outgrows its emptyDir has its pod evicted."""
+    cache = release.values["renderers"]["cache"]
+    settings = scheduler_settings(release)
+    group = release.only("RayCluster")["spec"]["workerGroupSpecs"][0]
+    container = group["template"]["spec"]["containers"][0]
+    mounts = [one for one in container["volumeMounts"] if settings.engine_cache.is_relative_to(one["mountPath"])]
+    assert mounts, f"nothing is mounted at {settings.engine_cache}"
+    assert settings.engine_cache_bytes < cache["sizeGiB"] * 2**30
+
+
+SHAPING: list[Object] = [
+    {"images": {"renderer": {"tag": "0.2.1"}}},
+    {"images": {"renderer": {"digest": "sha256:" + "b" * 64}}},
+    {"engine": {"batch": 8}},
+    {"renderers": {"cache": {"sizeGiB": 50}}},
+    {"renderers": {"drain": {"graceSeconds": 95}}},
+    {"ray": {"objectStoreMiB": 300}},
+]
+UNSHAPING: list[Object] = [
+    {"api": {"replicas": 5}},
+    {"monitoring": {"interval": "30s"}},
+    {"images": {"control": {"tag": "0.2.1"}}},
+]
+
+
+def test_a_changed_image_or_engine_is_a_new_revision_and_a_changed_api_is_not() -> None:
+    def revision(patch: Object) -> str:
+        made = render(laid_over(values_of("fleets"), patch))
+        settings = scheduler_settings(made)
+        labels = {group["labels"]["revision"] for group in made.only("RayCluster")["spec"]["workerGroupSpecs"]}
+        assert {fleet.labels["revision"] for fleet in fleets_of(settings)} == labels == {settings.fleet_revision}
+        return settings.fleet_revision
+
+    before, same = revision({}), [revision(patch) for patch in UNSHAPING]
+    assert set(same) == {before}
+    for patch in SHAPING:
+        assert revision(patch) != before, patch
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_a_revision_is_ten_hexadecimal_digits(variant: str) -> None:
+    assert re.fullmatch(r"[0-9a-f]{10}", scheduler_settings(rendered(variant)).fleet_revision)

@@ -39,7 +39,7 @@ check: setup ## style, types, layers, dependencies, dead code
 
 lock: setup ## resolve the ranges of pyproject.toml anew into requirements.lock
 	@$(BIN)/python ops/lock.py
-	@git --no-pager diff --stat requirements.lock
+	@git --no-pager diff --stat requirements.lock ops/docker
 
 bench: setup ## a quick run of every benchmark in ops/bench
 	@for bench in $(sort $(wildcard ops/bench/[a-z]*.py)); do echo "== $$bench"; $(BIN)/python $$bench --quick || exit 1; done

@@ -19,6 +19,12 @@ from schemas.report import Device
 EVERY = 1.0
 """Seconds for which a look at the device is good enough."""
 
+PATIENCE = 2.0
+"""Seconds that whoever begins a look waits for it. It takes milliseconds, or for ever when a GPU has left the bus."""
+
+STALE = 30.0
+"""Seconds after which a look that does not end takes back what the last one said."""
+
 REASONS: Mapping[str, int] = {
     "power": pynvml.nvmlClocksThrottleReasonSwPowerCap | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown,
     "thermal": pynvml.nvmlClocksThrottleReasonSwThermalSlowdown | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown,
@@ -36,25 +42,38 @@ class Sampler:
         self, device: str = "auto", *, visible: str | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._device, self._visible, self._monotonic = device, visible, monotonic
-        self._lock = threading.Lock()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._ended.set()
         self._last, self._due = Device(), -inf
         self._machine = Machine()  # now, so that its first look knows what the CPU did since
         self._read: Callable[[], Device] | None = None  # found at the first look: until then the driver is left alone
 
     def read(self) -> Device:
-        """A new look, or the last one: when that is fresh, and while another thread's look does not come to its end."""
-        if not self._lock.acquire(blocking=False):
-            return self._last
+        """A new look, or the last one: when that is fresh, and while the new one does not come to its end."""
+        if self._begin():
+            self._ended.wait(PATIENCE)
+        if not self._ended.is_set() and self._monotonic() >= self._due + STALE:
+            return Device()
+        return self._last
+
+    def _begin(self) -> bool:
+        """In a thread of its own: a driver that hangs must not take the renderer's collector with it."""
+        with self._lock:
+            if not self._ended.is_set() or self._monotonic() < self._due:
+                return False
+            self._due = self._monotonic() + EVERY
+            self._ended.clear()
+        threading.Thread(target=self._look, name="device", daemon=True).start()
+        return True
+
+    def _look(self) -> None:
         try:
-            if self._monotonic() >= self._due:
-                self._due = self._monotonic() + EVERY
-                self._read = self._read or self._found()
-                self._last = self._read()
+            self._read = self._read or self._found()
+            self._last = self._read()
         except Exception:  # noqa: BLE001 - whatever a driver does wrong, pictures are made all the same
             self._last = Device()
         finally:
-            self._lock.release()
-        return self._last
+            self._ended.set()
 
     def _found(self) -> Callable[[], Device]:
         name = own(self._device, self._visible)

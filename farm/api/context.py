@@ -42,14 +42,19 @@ Ctx = Annotated[Context, Depends(context)]
 _bearer = HTTPBearer(auto_error=False, description="An API key: `farm_<id>_<secret>`.")
 
 
-def team_of(ctx: Ctx, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> TeamId:
-    """The team whose key this is. A key is 256 random bits, so one round of SHA-256 at rest is enough.
-
-    It is looked up at each request: a revoked key ends at once.
-    """
+def digest_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> bytes:
+    """A key is 256 random bits, so one round of SHA-256 at rest is enough."""
     if credentials is None:
         raise Unauthorised("Send an API key: Authorization: Bearer farm_...", code="no_key")
-    owner = ctx.store.key_owner(hashlib.sha256(credentials.credentials.encode()).digest())
+    return hashlib.sha256(credentials.credentials.encode()).digest()
+
+
+Digest = Annotated[bytes, Depends(digest_of)]
+
+
+def team_of(ctx: Ctx, digest: Digest) -> TeamId:
+    """The team whose key this is. It is looked up at each request: a revoked key ends at once."""
+    owner = ctx.store.key_owner(digest)
     if owner is None:
         raise Unauthorised("This API key is not known, or was revoked.", code="bad_key")
     return owner.team

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
@@ -30,10 +29,13 @@ def _logins(settings: RoleSettings) -> Iterator[tuple[str, str]]:
 
 def _login(setting: str, url: SecretStr, role: str) -> tuple[str, str]:
     """The migrations grant their rights to roles of these names."""
+    from sqlalchemy.engine import make_url  # the processes read it so; other readers differ over odd characters
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        parts = urlsplit(url.get_secret_value())
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    except ValueError:  # without the text: it may hold the password
+        parts = make_url(url.get_secret_value())
+        user, password = parts.username or "", str(parts.password or "")
+    except (ArgumentError, ValueError):  # without the text: it may hold the password
         user, password = "", ""
     if user != role or not password:
         raise BadRequest(f"{setting} has to name the role {role} and its password.", code="bad_settings")

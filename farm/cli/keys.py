@@ -40,6 +40,8 @@ def team_revoke(
 ) -> None:
     """End an API key at once: the next request with it is refused. For good; `farm team add` makes another.
 
+    Event streams that were opened with it end within half a minute.
+
     For operators: reads FARM_OWNER_DATABASE_URL, or uses the farm that `farm up` has started here.
 
     Example:

@@ -28,7 +28,7 @@ class Lead:
         self._holder, self._store, self._ttl = holder, store, ttl
         self._metrics, self._monotonic = metrics, monotonic
         self._held: Leadership | None = None
-        self._since = self._next_renewal = 0.0
+        self._since = self._next_renewal = self._until = 0.0
 
     @property
     def held(self) -> Leadership | None:
@@ -47,19 +47,26 @@ class Lead:
 
     def keep(self) -> bool:
         """Elects or renews when it is due; whether this scheduler leads now."""
+        asked = self._monotonic()
         if self._held is None:
             self._held = self._store.elect(self._holder, self._ttl)
             if self._held is not None:
-                self._since = self._monotonic()
-                self._metrics.lead(self._held.epoch)
+                self._since, self._until = self._monotonic(), asked + self._ttl.total_seconds()
+                self._metrics.lead(self._held.epoch, self.surely)
                 _log.info("leading", epoch=self._held.epoch, holder=self._holder)
                 self._due()
-        elif self._monotonic() >= self._next_renewal:
-            if not self._store.renew(self._held, self._ttl):
+        elif asked >= self._next_renewal:
+            if self._store.renew(self._held, self._ttl):
+                self._until = asked + self._ttl.total_seconds()
+            else:
                 _log.warning("leadership_expired", epoch=self._held.epoch)
                 self.drop()
             self._due()
         return self._held is not None
+
+    def surely(self) -> bool:
+        """Whether nobody else can lead yet. For any thread: this one may hang in a call, or not reach the database."""
+        return self._held is not None and self._monotonic() < self._until
 
     def drop(self) -> None:
         """It is over; the database knows already, or will when the time is out."""

@@ -13,6 +13,9 @@ from farm.core.errors import FarmError
 _log = structlog.get_logger()
 _LOOK_EVERY = 1.0
 
+_STOOD_STILL = 10.0
+"""Seconds between two looks that mean that the whole process was stopped: no turn could have ended meanwhile."""
+
 
 class Pulse:
     """Thread-safe. Each turn beats; one that takes longer than *limit* will never end."""
@@ -66,8 +69,12 @@ def watch(pulse: Pulse, end: Callable[[int], object] = os._exit) -> threading.Th
     """
 
     def look() -> None:
+        silent = pulse.silent
         while not pulse.hangs:
             time.sleep(_LOOK_EVERY)
+            if pulse.silent - silent > _STOOD_STILL:
+                pulse.beat()
+            silent = pulse.silent
         _log.error("service_hangs", seconds=round(pulse.silent, 1))
         end(1)
 

@@ -65,6 +65,7 @@ class Roster:
         self.mates: dict[RendererName, Mate] = {}
         self.refused: set[tuple[ShardId, Fence]] = set()
         self.died: list[Session] = []
+        self._left: dict[RendererName, Session] = {}  # by whom: the last one that was taken for dead
         self.going: frozenset[str] = frozenset()
         self.drained: Counter[tuple[str, str]] = Counter()
         self.lost: Counter[tuple[str, str]] = Counter()
@@ -110,6 +111,7 @@ class Roster:
     def forget(self) -> None:
         """We lead no more; should we lead again, somebody else may have been told of all that they did meanwhile."""
         self.mates.clear()
+        self._left.clear()
         self._new = True
 
     def again(self) -> None:
@@ -156,6 +158,8 @@ class Roster:
             tx.greet(item.hello, self._lease_ttl)
         if mate.session not in (None, item.hello.session):
             self._note_death(mate)  # and Ray has started another
+        if mate.hello is None and self._left.get(mate.name) == item.hello.session:
+            mate.inherited = True  # Ray had lost sight of it: what it counted so far is counted
         mate.greet(item.hello)
         mate.answered(self._monotonic())
         _log.info("renderer_adopted", name=item.name, session=item.hello.session, holds=len(item.hello.holds))
@@ -194,6 +198,7 @@ class Roster:
         self._note_death(mate)
         if mate.session is not None:
             self.died.append(mate.session)
+            self._left[mate.name] = mate.session
 
     def _note_death(self, mate: Mate) -> None:
         if not (mate.draining or mate.dismissed):

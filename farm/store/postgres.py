@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Protocol, cast
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -50,6 +51,12 @@ def _url(text: str) -> URL:
             "The database URL cannot be read; it looks like postgresql://user:password@host:port/name.",
             code="bad_settings",
         ) from error
+
+
+def _conninfo(url: URL) -> str:
+    """For libpq. It does not take every URL that SQLAlchemy reads or writes: a password may hold a space, a slash."""
+    given = {**url.query, **url.translate_connect_args(username="user", database="dbname")}
+    return make_conninfo("", **given)
 
 
 @contextmanager
@@ -98,11 +105,11 @@ class PostgresStore:
     """`ApiStore` and `SchedulerStore` over PostgreSQL. The role in *url* decides which of the two will work."""
 
     def __init__(self, url: str, *, pool: int = 8, observer: Observer | None = None) -> None:
-        self._url = _url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        where = _conninfo(_url(url))
         self._engine = connect(url, pool=pool)
         self._most = 2 * pool
         self._observer = observer
-        self._events, self._work = Listener(self._url, "farm_event"), Listener(self._url, "farm_work")
+        self._events, self._work = Listener(where, "farm_event"), Listener(where, "farm_work")
 
     def ready(self) -> None:
         with self._begin("other") as connection:

@@ -1,6 +1,6 @@
 """What the scheduler counts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.registry import Collector
@@ -22,6 +22,10 @@ class _WhileLeading(Collector):
         return list(self._metrics.view.collect()) if self._metrics.leads else []
 
 
+def _not() -> bool:
+    return False
+
+
 class SchedulerMetrics:
     """Measurements of renderers come with their reports; the scheduler exposes them.
 
@@ -30,7 +34,7 @@ class SchedulerMetrics:
 
     def __init__(self) -> None:
         self.registry, self.view = registry, view = CollectorRegistry(), CollectorRegistry()
-        self.leads = False
+        self._leads: Callable[[], bool] = _not
         registry.register(_WhileLeading(self))
         self.parts = PartMetrics(registry)
         self.work = WorkMetrics(registry)
@@ -41,6 +45,7 @@ class SchedulerMetrics:
         self.teams = TeamMetrics(registry, view)
         self.upkeep = UpkeepMetrics(registry, view)
         self.leading = Gauge("farm_scheduler_leading", "1 while this scheduler leads.", registry=registry)
+        self.leading.set_function(lambda: self.leads)
         self.epoch = Gauge("farm_scheduler_epoch", "Epoch in which this scheduler leads or led.", registry=registry)
         self.turned_at = Gauge(
             "farm_scheduler_last_turn_timestamp_seconds",
@@ -58,13 +63,15 @@ class SchedulerMetrics:
         )
         from_zero(self.unavailable, ("store_down", "depot_down", "fleet_down"))
 
-    def lead(self, epoch: int) -> None:
-        """From now on it shows the farm."""
-        self.leads = True
-        self.leading.set(1)
+    @property
+    def leads(self) -> bool:
+        return self._leads()
+
+    def lead(self, epoch: int, surely: Callable[[], bool] = lambda: True) -> None:
+        """From now on it shows the farm, but only while *surely*: one that hangs cannot say that it was replaced."""
+        self._leads = surely
         self.epoch.set(epoch)
 
     def step_down(self) -> None:
         """Another shows the farm."""
-        self.leads = False
-        self.leading.set(0)
+        self._leads = _not

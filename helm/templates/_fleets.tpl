@@ -1,22 +1,25 @@
 {{/* Fleets: a worker group of Ray and an entry in FARM_FLEETS are made of the same values. */}}
 
-{{/* A change to anything in here is a new revision: new pods beside the old ones, which finish their rows and go.
-     `fleets` without what does not shape a pod. */}}
+{{/* A change to anything in here is a new revision: new pods beside the old ones, which finish their rows and go. It is
+     taken of the pods themselves as they are rendered, so nothing that shapes them is forgotten. */}}
 {{- define "halftone.revision" -}}
-{{- $shapes := list -}}
+{{- $root := . -}}
+{{- $groups := list -}}
 {{- range .Values.fleets -}}
-{{- $fleet := include "halftone.fleet" . | fromYaml -}}
-{{- $shapes = append $shapes (omit $fleet "renderers" "least" "offPeakRenderers" "gpu" "surge" "priority" "idleTimeoutSeconds") -}}
+{{- $group := include "halftone.workerGroup" (list $root (include "halftone.fleet" . | fromYaml) "") | fromYaml -}}
+{{- $groups = append $groups (pick $group "groupName" "rayStartParams" "template") -}}
 {{- end -}}
-{{- $renderers := merge (dict "drain" (omit .Values.renderers.drain "rowsSeconds")) (omit .Values.renderers "drain") -}}
-{{- $shape := dict "image" (include "halftone.image" (list . "renderer")) "ray" .Values.ray.version "engine" .Values.engine "renderers" $renderers "objectStore" .Values.ray.objectStoreMiB "fleets" $shapes -}}
-{{- toJson $shape | sha256sum | trunc 10 -}}
+{{- dict "ray" .Values.ray.version "engine" .Values.engine "groups" $groups | toJson | sha256sum | trunc 10 -}}
 {{- end -}}
 
-{{/* A fleet with what it leaves out: entries of a list do not inherit from values.yaml. */}}
+{{/* A fleet with what it leaves out: entries of a list do not inherit from values.yaml. Not by `merge`, which takes a 0
+     that was given (no GPU, no surge) for nothing given. */}}
 {{- define "halftone.fleet" -}}
 {{- $defaults := dict "least" 0 "offPeakRenderers" nil "gpu" "" "capacity" "on-demand" "gpusPerPod" 1 "gpuResource" "nvidia.com/gpu" "cpu" "6" "memory" "28Gi" "surge" 1 "priority" 0 "idleTimeoutSeconds" nil "nodeSelector" dict "tolerations" list "affinity" dict "runtimeClassName" "" "priorityClassName" "" -}}
-{{- merge (deepCopy .) $defaults | toYaml -}}
+{{- range $key, $value := . -}}
+{{- $_ := set $defaults $key $value -}}
+{{- end -}}
+{{- toYaml $defaults -}}
 {{- end -}}
 
 {{/* Renderers of a pod. */}}
@@ -35,12 +38,13 @@
 {{- end -}}
 
 {{- define "halftone.fleets" -}}
-{{- $root := . -}}
+{{- $revision := include "halftone.revision" . -}}
 {{- $entries := list -}}
 {{- range .Values.fleets -}}
 {{- $fleet := include "halftone.fleet" . | fromYaml -}}
-{{- $cpus := divf (include "halftone.cpus" $fleet | float64) (include "halftone.perPod" $fleet | float64) -}}
-{{- $entry := dict "name" $fleet.name "renderers" $fleet.renderers "least" $fleet.least "cpus" $cpus "gpus" (ternary 1 0 (gt (int $fleet.gpusPerPod) 0)) "labels" (dict "fleet" $fleet.name "revision" (include "halftone.revision" $root)) -}}
+{{- /* In sixteenths, rounded down: those add up exactly. Of thirds and fifths Ray's autoscaler sees the last one not fit. */ -}}
+{{- $cpus := divf (floor (divf (mul 16 (include "halftone.cpus" $fleet | int)) (include "halftone.perPod" $fleet | int))) 16.0 -}}
+{{- $entry := dict "name" $fleet.name "renderers" $fleet.renderers "least" $fleet.least "cpus" $cpus "gpus" (ternary 1 0 (gt (int $fleet.gpusPerPod) 0)) "labels" (dict "fleet" $fleet.name "revision" $revision) -}}
 {{- if not (kindIs "invalid" $fleet.offPeakRenderers) -}}
 {{- $_ := set $entry "off_peak_renderers" $fleet.offPeakRenderers -}}
 {{- end -}}

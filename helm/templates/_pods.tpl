@@ -55,7 +55,30 @@ seccompProfile: {type: RuntimeDefault}
 {{- if not (has $name $allowed) }}
 {{- fail (printf "%s: %s is no setting to give here. There are: %s." $where $name (join ", " $allowed)) }}
 {{- end }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+- {name: {{ $name }}, value: {{ include "halftone.plain" $value | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* A value as text. Helm reads numbers as floats, and would write a large one as 2e+07. */}}
+{{- define "halftone.plain" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) -}}
+{{ int64 . }}
+{{- else -}}
+{{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* Pods start anew when a Secret that the chart renders has changed: they read it at their start only.
+     Call with (list . .Values.api). */}}
+{{- define "halftone.annotations" -}}
+{{- $root := index . 0 -}}
+{{- $found := deepCopy (index . 1).podAnnotations -}}
+{{- $secrets := $root.Values.secrets -}}
+{{- if not (and $secrets.existingSecret $secrets.existingRaySecret) -}}
+{{- $_ := set $found "checksum/secrets" (toJson (list $secrets $root.Values.trial) | sha256sum | trunc 16) -}}
+{{- end -}}
+{{- with $found }}
+annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 

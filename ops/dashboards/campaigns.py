@@ -14,7 +14,7 @@ from ops.dashboards.panels import (
     lines_panel,
     stat_panel,
 )
-from ops.dashboards.queries import increase, most, of, quantile, rate, share, total
+from ops.dashboards.queries import increase, most, of, quantile, rate, share, since_new, total
 
 _TEAM = 'team=~"$team"'
 _ASKING = f"({of('farm_team_queue_renders')} > 0 or {of('farm_team_renderers')} > 0)"
@@ -146,7 +146,7 @@ _RESULTS = Row(
             "The ten most frequent codes of failed tries over the time shown; most are tried again and succeed. "
             "docs/reference/errors.md has a sentence for each.",
             "short",
-            Query(f"topk(10, {total(increase('farm_render_failed_tries_total'), 'code')})", "{{code}}"),
+            Query(f"topk(10, {total(since_new('farm_render_failed_tries_total'), 'code')})", "{{code}}"),
             steps=[(None, ORANGE)],
             over_range=True,
         ),

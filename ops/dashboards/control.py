@@ -18,7 +18,7 @@ from ops.dashboards.queries import increase, most, of, quantile, rate, share, to
 _TURNED = f"time() - {most(of('farm_scheduler_last_turn_timestamp_seconds'))}"
 _CLEARED = f"time() - {most(of('farm_garbage_last_success_timestamp_seconds'))}"
 _BROKEN = share(
-    total(rate("farm_api_requests_total", 'status=~"5.."')),
+    "(" + total(rate("farm_api_requests_total", 'status=~"5.."')) + " or vector(0))",
     total(rate("farm_api_requests_total")),
 )
 
@@ -65,8 +65,8 @@ _GLANCE = Row(
         ),
         lines_panel(
             "How much do its processes use?",
-            "Processor seconds a second, and below the fold memory. A scheduler near one processor plans too much: "
-            "look at its turns.",
+            "Processor seconds a second, by process; memory is at the bottom. A scheduler near one processor plans too "
+            "much: look at its turns.",
             "short",
             [Query(total(rate("process_cpu_seconds_total"), "job", "instance"), "{{job}} {{instance}}")],
         ),
@@ -86,7 +86,7 @@ _SCHEDULER = Row(
                 Query(quantile(0.95, "farm_scheduler_tick_seconds"), "95 %"),
             ],
             limits=[(0.5, RED)],
-        ),
+        ).span(8),
         lines_panel(
             "Is work lost on the way?",
             "Per minute. Expired leases are renderers that vanished; released ones never got their shard; refused rows "
@@ -99,7 +99,7 @@ _SCHEDULER = Row(
                 Query(f"{total(rate('farm_scheduler_unavailable_total'), 'code')} * 60", "turns lost, {{code}}"),
             ],
             colours={"leases expired": RED, "leases released": ORANGE, "rows refused": YELLOW},
-        ),
+        ).span(8),
         lines_panel(
             "Which renderers go, and why?",
             "Over the time shown. `node` is a spot instance that is taken back, `idle` is the farm getting smaller, "
@@ -111,7 +111,7 @@ _SCHEDULER = Row(
                 Query(total(increase("farm_quarantines_total")), "quarantined"),
             ],
             colours={"died": RED, "hung": ORANGE, "quarantined": YELLOW},
-        ),
+        ).span(8),
     ],
 )
 

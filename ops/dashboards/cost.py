@@ -131,7 +131,7 @@ _PICTURES = Row(
                     "{{team}}",
                 )
             ],
-        ),
+        ).span(24),
     ],
 )
 
@@ -144,14 +144,14 @@ _PAYERS = Row(
             MONEY_PER_HOUR,
             [Query(f"{total(rate('farm_charged_money_total', _FLEET, _TEAM), 'team')} * 3600", "{{team}}")],
             stacked=True,
-        ),
+        ).span(8),
         bars_panel(
             "Who was charged how much?",
             "Over the time shown, by team and fleet: what a bill for this time says.",
             MONEY,
             Query(total(increase("farm_charged_money_total", _FLEET, _TEAM), "team", "fleet"), "{{team}}, {{fleet}}"),
             over_range=True,
-        ),
+        ).span(8),
         bars_panel(
             "How much of its budget has each team used?",
             "Of this month's. At 80 % its people are warned, at 100 % its campaigns pause until the month is over or "
@@ -159,7 +159,7 @@ _PAYERS = Row(
             "percentunit",
             Query(most(of("farm_team_budget_used_ratio", _TEAM), "team"), "{{team}}"),
             steps=[(None, GREEN), (0.8, YELLOW), (1, RED)],
-        ),
+        ).span(8),
     ],
 )
 

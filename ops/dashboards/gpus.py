@@ -58,7 +58,7 @@ _TIME = Row(
             "How many pictures does a GPU second give?",
             "Of the whole farm, idle time left out. It falls with larger pictures, more steps and emptier passes; a "
             "fall without any of these is a slow GPU or driver.",
-            "suffix: pictures/GPU s",
+            "suffix: /GPU s",
             share(
                 total(rate("farm_renders_total", 'outcome="succeeded"')),
                 total(rate("farm_renderer_gpu_seconds_total", 'doing!="idle"')),

@@ -23,6 +23,12 @@ def increase(metric: str, *matchers: str) -> str:
     return f"increase({of(metric, *matchers)}[$__range])"
 
 
+def since_new(metric: str, *matchers: str) -> str:
+    """The same where series begin with their first event, which an increase does not count: it needs a value before."""
+    series = of(metric, *matchers)
+    return f"({series} unless {series} offset $__range) or {increase(metric, *matchers)}"
+
+
 def total(expression: str, *labels: str) -> str:
     """The sum, for each combination of *labels*."""
     return f"sum by ({', '.join(labels)}) ({expression})" if labels else f"sum({expression})"

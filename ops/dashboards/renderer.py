@@ -130,14 +130,14 @@ _CARD = Row(
             "joule",
             total(increase("farm_gpu_energy_joules_total", _THIS)),
             over_range=True,
-        ),
+        ).span(12),
         stat_panel(
             "How full is its memory now?",
             "The fullest, where several renderers are chosen.",
             "percentunit",
             most(_FULL),
             steps=[(None, GREEN), (0.9, YELLOW), (0.97, RED)],
-        ),
+        ).span(12),
     ],
 )
 

@@ -126,6 +126,10 @@ SHAPING: list[Object] = [
     {"renderers": {"cache": {"sizeGiB": 50}}},
     {"renderers": {"drain": {"graceSeconds": 95}}},
     {"ray": {"objectStoreMiB": 300}},
+    {"ray": {"reconnectSeconds": 200}},
+    {"commonLabels": {"team": "design"}},
+    {"imagePullSecrets": ["registry"]},
+    {"priorityClasses": {"create": True}},
 ]
 UNSHAPING: list[Object] = [
     {"api": {"replicas": 5}},
@@ -146,6 +150,24 @@ def test_a_changed_image_or_engine_is_a_new_revision_and_a_changed_api_is_not() 
     assert set(same) == {before}
     for patch in SHAPING:
         assert revision(patch) != before, patch
+
+
+@pytest.mark.parametrize("gpus", [1, 3, 5, 6, 7, 8, 10])
+@pytest.mark.parametrize("cpu", ["1", "5", "6", "7", "30"])
+def test_the_autoscaler_too_sees_all_renderers_of_a_pod_fit(cpu: str, gpus: int) -> None:
+    """It takes one renderer's CPUs after another from the pod's, as floats: of thirds too little is left in the end."""
+    fleet = {"name": "gpu", "renderers": 1, "gpusPerPod": gpus, "cpu": cpu, "memory": "512Gi"}
+    (made,) = kinds_of(scheduler_settings(render({"fleets": [fleet]})))
+    left = float(cpu)
+    for _ in range(gpus):
+        assert left >= made.cpus > 0
+        left -= made.cpus
+
+
+def test_a_fleet_can_be_emptied_before_it_is_taken_out() -> None:
+    """KubeRay leaves pods of a group that is gone, and Ray's autoscaler fails over them."""
+    settings = scheduler_settings(render(laid_over(values_of("fleets"), {"fleets": [{"name": "l4", "renderers": 0}]})))
+    assert [one.renderers for one in fleets_of(settings)] == [0]
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))

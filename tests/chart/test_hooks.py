@@ -64,8 +64,6 @@ def _late(release: Release, pod: Pod, kind: str, name: str) -> Iterator[str]:
             yield "comes with the release, after the hook"
         elif turn(one) >= turn(job):
             yield "is a hook of a later turn"
-        if deletions(one) & {"hook-succeeded", "hook-failed"}:
-            yield "is deleted as soon as it was made"
 
 
 def _made_by(release: Release, pod: Pod) -> Object:
@@ -75,6 +73,21 @@ def _made_by(release: Release, pod: Pod) -> Object:
 
 def test_what_a_hook_needs_is_there_before_it(release: Release) -> None:
     assert too_early(release) == []
+
+
+def test_what_a_hook_needed_is_gone_after_it(release: Release) -> None:
+    """Helm deletes what has succeeded after the last hook of a phase (`execHook`); an uninstall takes no hook away."""
+    kept = [
+        one["metadata"]["name"] for one in release.objects if phases(one) and "hook-succeeded" not in deletions(one)
+    ]
+    assert kept == []
+
+
+def test_what_the_contract_job_needs_is_made_for_its_phase_too() -> None:
+    release = rendered("contract")
+    for one in release.of("Secret", "ServiceAccount"):
+        if phases(one):
+            assert phases(one) >= phases(migrations(release)["contract"]), one["metadata"]["name"]
 
 
 def test_a_secret_that_comes_too_late_would_show() -> None:

@@ -60,7 +60,7 @@ UNITS: Mapping[str, Measure] = {
     "reqps": Measure(1, {"s": -1}),
     "suffix: /min": Measure(60, {"s": -1}),
     "suffix: passes/s": Measure(1, {"s": -1}),
-    "suffix: pictures/GPU s": Measure(1, {"s": -1}),
+    "suffix: /GPU s": Measure(1, {"s": -1}),
     "suffix: ¤": Measure(1, {"money": 1}),
     "suffix: ¤/h": Measure(3600, {"money": 1, "s": -1}),
 }
@@ -136,4 +136,10 @@ def _combined(expr: pql.BinaryExpr) -> Measure:
 
 
 def _literal(expr: pql.Expr) -> float:
-    return _literal(expr.expr) if isinstance(expr, pql.ParenExpr) else float(expr.val)
+    match expr:
+        case pql.ParenExpr():
+            return _literal(expr.expr)
+        case pql.NumberLiteral():
+            return float(expr.val)
+        case _:
+            raise ValueError(f"{expr} is no number")

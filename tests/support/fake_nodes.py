@@ -29,6 +29,19 @@ _MARK = "FAKE_NODES"
 _EMPTY_LISTS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
 
 
+Kinds = Mapping[str, Mapping[str, Any]]
+"""Node types by name, as the autoscaler knows them: ``resources``, ``labels``, ``max_workers``."""
+
+
+@dataclass(frozen=True, slots=True)
+class FakeNode:
+    """One that the autoscaler has started: its raylet, and what labels it was given."""
+
+    raylet: psutil.Process
+    id: str
+    labels: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class FakeNodes:
     """``env`` is for whatever joins the cluster."""
@@ -36,6 +49,8 @@ class FakeNodes:
     address: str
     env: Mapping[str, str]
     mark: str
+    config: Path
+    idle_seconds: float
 
     def processes(self) -> list[psutil.Process]:
         """Of the head, its autoscaler, and every node."""
@@ -48,15 +63,29 @@ class FakeNodes:
                 continue
         return found
 
-    def kinds(self) -> list[str]:
-        """The label ``kind`` of each node beside the head."""
-        labels = [_labels(process) for process in self.processes() if _name(process) == "raylet"]
-        return sorted(label["kind"] for label in labels if label)
+    def nodes(self) -> list[FakeNode]:
+        """Those beside the head."""
+        found = (_node(process) for process in self.processes() if _name(process) == "raylet")
+        return [node for node in found if node is not None]
+
+    def reshape(self, kinds: Kinds) -> None:
+        """Other node types from now on, as a changed RayCluster brings them: nodes that run stay as they are."""
+        draft = self.config.with_suffix(".new")
+        draft.write_text(json.dumps(_config(self.mark, self.address, kinds, self.idle_seconds)))
+        draft.replace(self.config)
+
+    def drain(self, node: FakeNode, seconds: int) -> None:
+        """Tells Ray that the node goes for good in *seconds*, as a pod that is ended does."""
+        argv = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={self.address}"]
+        argv += [f"--node-id={node.id}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=its pod ends"]
+        argv += [f"--deadline-remaining-seconds={seconds}"]
+        done = subprocess.run(argv, env={**_inherited(), **self.env}, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 @contextmanager
-def fake_nodes(kinds: Mapping[str, Mapping[str, Any]], *, idle_seconds: float = 2.0) -> Iterator[FakeNodes]:
-    """*kinds*: node types as the autoscaler knows them (``resources``, ``labels``, ``max_workers``), by name."""
+def fake_nodes(kinds: Kinds, *, idle_seconds: float = 2.0) -> Iterator[FakeNodes]:
+    """A head without GPUs, and an autoscaler that starts nodes of these *kinds*."""
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))
     mark, port = secrets.token_hex(8), free_port(())
     address = f"{get_node_ip_address()}:{port}"  # type: ignore[no-untyped-call]
@@ -66,9 +95,8 @@ def fake_nodes(kinds: Mapping[str, Mapping[str, Any]], *, idle_seconds: float = 
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # nodes beyond the loopback address
     }
-    cluster = FakeNodes(address, env, mark)
-    config = folder / "autoscaler.json"
-    config.write_text(json.dumps(_config(mark, address, kinds, idle_seconds)))
+    cluster = FakeNodes(address, env, mark, folder / "autoscaler.json", idle_seconds)
+    cluster.reshape(kinds)
     try:
         _start_head(port, folder, {**env, _MARK: mark})
         yield cluster
@@ -77,7 +105,7 @@ def fake_nodes(kinds: Mapping[str, Mapping[str, Any]], *, idle_seconds: float = 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _config(mark: str, address: str, kinds: Mapping[str, Mapping[str, Any]], idle_seconds: float) -> dict[str, Any]:
+def _config(mark: str, address: str, kinds: Kinds, idle_seconds: float) -> dict[str, Any]:
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     provider = {
         "type": "external",  # fake_multinode, which Ray has for it, reads the missing file
@@ -124,8 +152,7 @@ def _start_head(port: int, folder: Path, env: Mapping[str, str]) -> None:
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "AUTOSCALER_METRIC_PORT": str(free_port((port,))),
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FARM_"))}
-    subprocess.run(argv, env={**inherited, **own, **env}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(argv, env={**_inherited(), **own, **env}, check=True, stdout=subprocess.DEVNULL)
 
 
 def _end(cluster: FakeNodes) -> None:
@@ -146,11 +173,16 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-def _labels(raylet: psutil.Process) -> dict[str, str]:
-    """Empty for the head, and for one that has just ended."""
+def _node(raylet: psutil.Process) -> FakeNode | None:
+    """None for the head, and for one that has just ended."""
     try:
         words = raylet.cmdline()
     except psutil.Error:
-        return {}
-    text = next((word.removeprefix("--labels=") for word in words if word.startswith("--labels=")), "")
-    return dict(json.loads(text)) if text else {}
+        return None
+    given = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    labels = json.loads(given.get("labels") or "{}")
+    return FakeNode(raylet, given["node_id"], labels) if labels else None
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FARM_"))}

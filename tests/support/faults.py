@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -205,15 +206,18 @@ class Trial:
             self.farm.up()
 
     @contextmanager
-    def another_node(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """A second node of one GPU, as a pod of a cluster runs it."""
-        argv = [sys.executable, "-c", _NODE, "start", "--block", "--num-gpus=1", "--num-cpus=2", "--min-worker-port=0"]
+    def another_node(
+        self, *, gpus: int = 1, labels: str = "", env: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """One more node, as a pod of a cluster runs it; *labels* such as ``kind=spot``."""
+        argv = [sys.executable, "-c", _NODE, "start", "--block", f"--num-gpus={gpus}", f"--num-cpus={2 * gpus}"]
+        argv += ["--min-worker-port=0", *([f"--labels={labels}"] if labels else [])]
         argv += [f"--address={self.farm.parts.ray.address}", f"--node-ip-address={HOST}", "--max-worker-port=0"]
         argv += ["--dashboard-agent-listen-port=0", "--object-store-memory=80000000"]
-        env = self._environment() | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "25"}
+        of_ours = self._environment() | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "25"} | dict(env)
         log = self.farm.data / "log" / "another-node.log"
-        with log.open("wb") as file:
-            node = subprocess.Popen(argv, env=env, stdout=file, stderr=file)
+        with log.open("ab") as file:
+            node = subprocess.Popen(argv, env=of_ours, cwd=self.farm.data, stdout=file, stderr=file)
         try:
             yield node
         finally:

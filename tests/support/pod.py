@@ -27,7 +27,9 @@ _BACKOFF = 1.0
 """Seconds until an ended container is started again. Kubernetes waits up to 10 s the first time, later minutes."""
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/dev", "/sys")
-_BECOME = 'exec /usr/sbin/chroot . setpriv --reuid="$0" --regid="$0" --clear-groups --no-new-privs --bounding-set=-all -- "$@"'
+_BECOME = """exec /usr/sbin/chroot . setpriv --reuid="$0" --regid="$0" --clear-groups --no-new-privs --bounding-set=-all \\
+  -- "$@"
+"""
 
 
 @dataclass(slots=True)
@@ -139,14 +141,14 @@ class Pod:
         argv = [*space, "unshare", "--mount", "--propagation=private", "sh", "-ec", script, str(self.user)]
         argv += container.argv
         with container.log.open("ab") as log:
-            container._process = subprocess.Popen(  # noqa: SLF001  # a container is a pod's own
+            container._process = subprocess.Popen(
                 argv, env=container.env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def _keep(self, container: Container) -> None:
         while True:
-            assert container._process is not None  # noqa: SLF001
-            container.ended.append(container._process.wait())  # noqa: SLF001
+            assert container._process is not None
+            container.ended.append(container._process.wait())
             if self._ending.wait(_BACKOFF):
                 return
             self._start(container)
@@ -173,12 +175,18 @@ def _mounts(folder: Path, shm: Path) -> list[str]:
     """
     root = folder / "root"
     found = sorted({Path(sys.prefix), Path(sys.base_prefix), Path(farm.__file__).parents[1]})
-    image = [path for path in found if not any(path.is_relative_to(other) for other in (Path("/usr"), *found) if other != path)]
+    image = [
+        path
+        for path in found
+        if not any(path.is_relative_to(other) for other in (Path("/usr"), *found) if other != path)
+    ]
     programs = [path for path in map(Path, _PROGRAMS) if path.exists()]
     lines = [f"mount -t tmpfs -o mode=755 tmpfs {root}"]
     for path in programs:
         inside = f"{root}{path}"
-        lines += [f"cp -P {path} {inside}"] if path.is_symlink() else [f"mkdir {inside}", f"mount --rbind {path} {inside}"]
+        lines += (
+            [f"cp -P {path} {inside}"] if path.is_symlink() else [f"mkdir {inside}", f"mount --rbind {path} {inside}"]
+        )
     lines += [f"mkdir {root}/tmp {root}/proc", f"mount -t proc proc {root}/proc", f"mount --bind {shm} {root}/dev/shm"]
     lines.append(f"mount --bind {folder / 'tmp'} {root}/tmp")
     for path in image:

@@ -1,4 +1,4 @@
-"""Debian's Prometheus, scraping as the chart says: its ServiceMonitors become static jobs, its rules are loaded as they are.
+"""Debian's Prometheus, scraping as the chart says: its ServiceMonitors become jobs, its rules are loaded.
 
 What an operator adds to each series (namespace, service, job, pod, endpoint) is added here in the same way.
 """
@@ -132,7 +132,7 @@ def prometheus(
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
     port = _free_port()
     argv = [PROMETHEUS, f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
-    argv += [f"--web.listen-address={HOST}:{port}", "--log.level=warn", "--storage.tsdb.no-lockfile"]
+    argv += [f"--web.listen-address={HOST}:{port}", "--log.level=warn"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
     try:

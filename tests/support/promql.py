@@ -146,7 +146,7 @@ def operands(expr: pql.Expr) -> list[str]:
         case pql.ParenExpr() | pql.UnaryExpr() | pql.SubqueryExpr():
             return operands(expr.expr)
         case pql.VectorSelector():
-            return [_without_offset(expr)]
+            return [without_offset(expr)]
         case pql.Call(func=func, args=args) if func.name == "absent" or _filters(expr):
             return [text for one in args for text in operands(one)]
         case pql.AggregateExpr() if _filters(expr):
@@ -166,6 +166,6 @@ def _filters(expr: pql.Expr) -> bool:
     )
 
 
-def _without_offset(selector: pql.VectorSelector) -> str:
+def without_offset(selector: pql.VectorSelector) -> str:
     """Nothing of a farm that has just begun is an hour old."""
     return str(selector).partition(" offset ")[0]

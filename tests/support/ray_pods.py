@@ -15,7 +15,12 @@ from tests.support.farm import LiveFarm
 from tests.support.pod import Pod, pod
 from tests.support.trials import ENV
 
-_SMALL = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--object-store-memory=80000000")
+_SMALL = (
+    "--min-worker-port=0",
+    "--max-worker-port=0",
+    "--dashboard-agent-listen-port=0",
+    "--object-store-memory=80000000",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,6 @@ def ray_pods(head_env: Mapping[str, str] | None = None) -> RayPods:
 @contextmanager
 def without_ray(farm: LiveFarm) -> Iterator[LiveFarm]:
     """A farm whose own scheduler and Ray are ended: API, database and store stay."""
-    farm.parts._child("scheduler").stop()  # noqa: SLF001  # as `LiveFarm` itself
+    farm.parts._child("scheduler").stop()
     farm.parts.ray.stop()
     yield farm

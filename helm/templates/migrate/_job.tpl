@@ -1,8 +1,10 @@
-{{/* Hooks before the release: what they need must be there before them, and stays. */}}
+{{/* What a hook needs must be there before it. Helm deletes what has succeeded after the last hook of a phase, not
+     before: nothing of this, the owner's password above all, is left when the migration is through. `helm uninstall`
+     would not take it away. */}}
 {{- define "halftone.beforeHook" -}}
-helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook: pre-install,pre-upgrade{{ if .Values.migrations.contract }},post-install,post-upgrade{{ end }}
 helm.sh/hook-weight: "-10"
-helm.sh/hook-delete-policy: before-hook-creation
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
 {{/* The pod of a migration. Call with (list . "expand" (list "--only" "expand")). */}}
@@ -49,7 +51,7 @@ spec:
 {{- $root := index . 0 -}}
 {{- $pod := include "halftone.migratePod" . -}}
 {{- $hooks := $root.Values.migrations.useHelmHooks -}}
-{{- $bounds := dict "backoffLimit" $root.Values.migrations.backoffLimit "activeDeadlineSeconds" $root.Values.migrations.activeDeadlineSeconds -}}
+{{- $bounds := dict "backoffLimit" (int $root.Values.migrations.backoffLimit) "activeDeadlineSeconds" (int $root.Values.migrations.activeDeadlineSeconds) -}}
 {{- $suffix := ternary "" (printf "-%s" (printf "%s%s" $pod (toJson $bounds) | sha256sum | trunc 8)) $hooks -}}
 apiVersion: batch/v1
 kind: Job
@@ -65,7 +67,7 @@ metadata:
 spec:
   {{- toYaml $bounds | nindent 2 }}
   {{- if not $hooks }}
-  ttlSecondsAfterFinished: {{ $root.Values.migrations.ttlSecondsAfterFinished }}
+  ttlSecondsAfterFinished: {{ int $root.Values.migrations.ttlSecondsAfterFinished }}
   {{- end }}
   template: {{- $pod | nindent 4 }}
 {{- end -}}

@@ -32,6 +32,11 @@ metadata:
   labels: {{- include "halftone.labels" (list $root "network") | nindent 4 }}
 {{- end -}}
 
+{{/* Redis' port: given, or that of its address. */}}
+{{- define "halftone.redisPort" -}}
+{{ .Values.networkPolicy.redis.port | default (regexFind ":[0-9]+$" .Values.ray.redis.address | trimPrefix ":") | default 6379 }}
+{{- end -}}
+
 {{/* The depot's port: given, in its address, or that of its scheme. */}}
 {{- define "halftone.depotPort" -}}
 {{- $inAddress := regexFind ":[0-9]+$" (include "halftone.depotEndpoint" .) | trimPrefix ":" -}}

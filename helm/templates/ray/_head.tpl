@@ -11,6 +11,7 @@ template:
     labels: {{- include "halftone.podLabels" (list . "ray-head" $head) | nindent 6 }}
     annotations:
       cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+      karpenter.sh/do-not-disrupt: "true"
       {{- with $head.podAnnotations }}
       {{- toYaml . | nindent 6 }}
       {{- end }}

@@ -10,8 +10,8 @@
 - name: cache
 {{- if eq $cache.type "emptyDir" }}
   emptyDir: {sizeLimit: {{ $cache.sizeGiB }}Gi}
-{{- else if eq $cache.type "hostPath" }}
-  hostPath: {path: {{ $cache.hostPath | quote }}, type: DirectoryOrCreate}
+{{- else if eq $cache.type "hostPath" }} # not made when it is missing: it would be root's
+  hostPath: {path: {{ $cache.hostPath | quote }}, type: Directory}
 {{- else if eq $cache.type "claim" }}
   persistentVolumeClaim: {claimName: {{ $cache.claimName }}}
 {{- else }}

@@ -1,4 +1,4 @@
-{{/* One fleet's pods. Call with (list . fleet). */}}
+{{/* One fleet's pods. Call with (list . fleet revision). */}}
 {{- define "halftone.workerGroup" -}}
 {{- $root := index . 0 -}}
 {{- $fleet := index . 1 -}}
@@ -18,7 +18,7 @@ idleTimeoutSeconds: {{ . }}
 {{- end }}
 labels: # renderers ask for these
   fleet: {{ $fleet.name }}
-  revision: {{ include "halftone.revision" $root | quote }}
+  revision: {{ index . 2 | quote }}
 rayStartParams:
   num-cpus: {{ include "halftone.cpus" $fleet | quote }}
   num-gpus: {{ $fleet.gpusPerPod | quote }}
@@ -31,7 +31,10 @@ template:
       halftone/capacity: {{ $fleet.capacity }}
     annotations: # a RayCluster has no scale for a disruption budget: who takes away nodes is told so
       cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+      {{- if ne $fleet.capacity "spot" }}
+      {{- /* On a spot node that is taken away Karpenter would not even tell such a pod to go. */}}
       karpenter.sh/do-not-disrupt: "true"
+      {{- end }}
       {{- with $renderers.podAnnotations }}
       {{- toYaml . | nindent 6 }}
       {{- end }}

@@ -12,7 +12,7 @@ import psutil
 import pynvml  # type: ignore[import-untyped]
 import pytest
 
-from actors.device import EVERY, Machine, Sampler, own
+from actors.device import EVERY, STALE, Machine, Sampler, own
 from schemas.report import Device
 from tests.unit.actors.driving import running_renderers
 from tests.unit.actors.support import Scheduler
@@ -242,6 +242,25 @@ def test_a_look_that_hangs_holds_up_nobody_else(sampled: Sampled) -> None:
     sampled.looks.may_end.set()
     thread.join()
     assert sampled.sampler.read().uuid == "look 2"
+
+
+def test_the_look_that_hangs_holds_up_the_one_that_began_it_for_a_moment_only(
+    sampled: Sampled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.device.PATIENCE", 0.01)
+    sampled.sampler.read()
+    sampled.looks.may_end.clear()
+    sampled.now += EVERY
+    caller = threading.Thread(target=sampled.sampler.read, daemon=True)
+    caller.start()
+    caller.join(30)
+    assert not caller.is_alive()
+    sampled.now += STALE
+    assert sampled.sampler.read().uuid == "look 1"
+    sampled.now += EVERY
+    assert sampled.sampler.read() == Device(), "what was true half a minute ago is not shown as if it were now"
+    assert sampled.looks.count == 2, "the driver is asked one thing at a time"
+    sampled.looks.may_end.set()
 
 
 def test_a_look_that_fails_says_nothing_and_the_next_may_succeed(sampled: Sampled) -> None:

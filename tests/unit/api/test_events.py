@@ -1,5 +1,6 @@
 """Event streams over real HTTP: replay, live, and an end when the server ends."""
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -99,3 +100,16 @@ def test_streams_end_when_the_server_does() -> None:
             assert response.status_code == 200
         assert b"stream.opened" in response.read()  # it came to a proper end, without a broken connection
         stream.__exit__(None, None, None)
+
+
+def test_streams_end_when_their_key_is_revoked(farm: Farm, campaign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farm.api.events.KEY_EVERY", 0.0)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx2.Client(timeout=30) as client, client.sse(f"{farm.url}/v1/events", headers=headers) as source:
+        messages = iter(source)
+        assert next(messages).event == "stream.opened"
+        farm.world.settle(campaign, {0: "succeeded"})
+        assert next(messages).event == "renders.settled"
+        del farm.world.store.state.keys.rows[hashlib.sha256(KEY.encode()).digest()]
+        farm.world.settle(campaign, {1: "succeeded"})
+        assert [message.event for message in messages] == [], "not even what has happened since"

@@ -37,7 +37,7 @@ from tests.unit.docs.pages import (
     quoted,
 )
 
-PROGRAMS = {"farm", "make", "source", "printf", ".venv/bin/python"}
+PROGRAMS = {"farm", "make", "source", "printf", "docker", "sh", ".venv/bin/python"}
 """What a command in a bash block may begin with; each of them is looked at below or harmless."""
 
 COMMANDS = [(page, words[1:]) for page, words in command_lines() if words[0] == "farm"]

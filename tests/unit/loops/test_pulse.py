@@ -78,6 +78,19 @@ def test_a_process_that_comes_round_is_left_alone(clock: Clock, monkeypatch: pyt
     assert len(looks) == 100 + 3
 
 
+def test_a_process_that_was_stopped_as_a_whole_does_not_hang(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulse = Pulse(limit=timedelta(seconds=60), monotonic=clock)
+    slept: list[float] = []
+
+    def sleep(_: float) -> None:
+        clock.now += 1 if slept else 3600  # SIGSTOP, and SIGCONT an hour later
+        slept.append(clock.now)
+
+    monkeypatch.setattr("farm.loops.pulse.time.sleep", sleep)
+    watch(pulse, lambda _: None).join(10)
+    assert len(slept) == 1 + 61, "it has its whole time from then on"
+
+
 # Ray, away
 
 

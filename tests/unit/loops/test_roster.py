@@ -398,6 +398,23 @@ def test_what_a_renderer_did_under_a_former_leader_is_not_counted_again(world: W
     assert met(world, roster).hear(collected(hits=400)).cache.lora_hits == 0, "we lead again"
 
 
+def test_what_a_renderer_did_before_ray_lost_sight_of_it_is_not_counted_again(world: World, roster: Roster) -> None:
+    world.existing = []
+    roster.muster()  # nobody was there when we began to lead
+    mate = met(world, roster)
+    assert mate.hear(collected(hits=300)).cache.lora_hits == 300
+    world.existing = []
+    roster.muster()
+    assert roster.mates == {}
+    assert met(world, roster).hear(collected(hits=301)).cache.lora_hits == 0, "the same process, back on the list"
+    world.existing = []
+    roster.muster()
+    world.existing = [ONE]
+    roster.muster()
+    roster.hear([hello(session="newer")])
+    assert roster.mates[ONE].hear(collected(session="newer", hits=2)).cache.lora_hits == 2, "another process"
+
+
 def test_energy_and_memory_errors_are_told_as_what_was_added_since_the_first_look() -> None:
     mate = Mate(ONE)
     mate.greet(hello().hello)

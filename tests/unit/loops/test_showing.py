@@ -1,21 +1,24 @@
 """How the farm stands becomes metrics, and what is gone is shown no more."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from farm.core.budget import Purse, TeamPurse
+from farm.core.errors import StoreDown
 from farm.core.evidence import Verdict
 from farm.core.fairshare import TeamShare
-from farm.core.ids import CampaignId, Fence, RendererName, Session, ShardId, TeamId
+from farm.core.ids import CampaignId, Epoch, Fence, RendererName, Session, ShardId, TeamId
+from farm.core.lease import Leadership
 from farm.core.oversee import FleetSize, Oversight, Scale
 from farm.core.placement import Backlog, Head, Loading, Queue, Rules
 from farm.core.plan import Held
 from farm.core.records import SpentRow
 from farm.core.scaling import FleetSpec
 from farm.loops.counting import count_gpu
+from farm.loops.lead import Lead
 from farm.loops.looking import Looked
 from farm.loops.mate import Mate, Wear
 from farm.loops.showing import FORGET_AFTER, Showing, Sight
@@ -23,6 +26,9 @@ from farm.telemetry import SchedulerMetrics
 from schemas.campaign import Budget, CampaignState
 from schemas.order import Lane
 from schemas.report import CacheCounts, Collected, Device, GpuTime, Hello, Warm
+
+if TYPE_CHECKING:
+    from farm.ports import SchedulerStore
 
 NAME = "farm/spot/1/0"
 ACME, ZEBRA = TeamId(1), TeamId(2)
@@ -300,6 +306,41 @@ def test_one_that_stands_by_shows_nothing_of_the_farm_and_keeps_its_counts(shows
         assert shows.all(name) == {}, name
     assert shows.all("farm_renderer_gpu_seconds_total")["denoise", NAME] == 2.0
     assert shows.all("farm_scheduler_leading") == {(): 0}
+
+
+def test_one_that_cannot_renew_shows_nothing_once_another_may_lead(shows: Shows) -> None:
+    """It may hang in a call, or be cut off from the database while the other is not: both would be counted."""
+    now, down = 100.0, False
+
+    class Store:
+        def elect(self, holder: str, _: object) -> Leadership:
+            return Leadership(holder, Epoch(4))
+
+        def renew(self, *_: object) -> bool:
+            if down:
+                raise StoreDown("no")
+            return True
+
+    shows.metrics.step_down()
+    store, ttl = cast("SchedulerStore", Store()), timedelta(seconds=15)
+    lead = Lead(holder="h", store=store, ttl=ttl, metrics=shows.metrics, monotonic=lambda: now)
+    lead.keep()
+    shows.show(mate())
+    for moment in (110.0, 120.0, 124.0):
+        now = moment
+        lead.keep()
+        assert shows.all("farm_scheduler_leading") == {(): 1}
+        assert shows.all("farm_renderer_info") != {}
+    down, now = True, 134.9
+    with pytest.raises(StoreDown):
+        lead.keep()
+    assert shows.all("farm_scheduler_leading") == {(): 1}
+    now = 135.0
+    assert shows.all("farm_scheduler_leading") == {(): 0}
+    assert shows.all("farm_renderer_info") == {}
+    down = False
+    lead.keep()
+    assert shows.all("farm_renderer_info") != {}, "nobody had taken over"
 
 
 def test_one_that_leads_again_shows_nothing_of_before(shows: Shows) -> None:

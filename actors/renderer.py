@@ -51,6 +51,9 @@ class Renderer:
 
     All methods belong to the concurrency group ``ctl`` and answer while a render runs. `collect` waits inside, so the
     group needs a thread for each collector, the former leader's too, and one or two more.
+
+    A method, also a private one, is named in what Ray hands to each driver, and a driver whose own `Renderer` lacks it
+    can call none of them. So no release adds or takes away a method; what is new is a function.
     """
 
     def __init__(self, settings: RendererSettings, engine: Engine | None = None) -> None:
@@ -109,27 +112,8 @@ class Renderer:
 
         Waits until there is one, at most *wait_seconds*. A caller with an older epoch gets none and forgets none.
         """
-        collected = self._collect(epoch, after_seq, time.monotonic() + wait_seconds)
+        collected = _next_reports(self._shared, self._collected, epoch, after_seq, time.monotonic() + wait_seconds)
         return collected.model_copy(update={"device": self._device.read()}).model_dump_json()
-
-    def _collect(self, epoch: int, after_seq: int, deadline: float) -> Collected:
-        with self._shared.changed:
-            ledger = self._shared.ledger
-            if not ledger.hear(epoch):
-                return self._collected(())
-            self._shared.changed.notify_all()  # a former leader's collect ends
-            ledger.acknowledge(after_seq)
-            healthy = not self._shared.fault
-            while True:
-                now = time.monotonic()
-                due = ledger.flush(now)
-                reports = ledger.reports(after_seq)
-                broke = healthy and self._shared.fault
-                if ledger.epoch != epoch:
-                    return self._collected(())
-                if reports or broke or self._shared.closing or now >= deadline:
-                    return self._collected(reports)
-                self._shared.changed.wait(min(deadline, due or deadline) - now)
 
     @_ctl
     def revoke(self, epoch: int, shards: list[int], running: bool = True) -> None:
@@ -189,6 +173,29 @@ class Renderer:
             fault=shared.fault,
             leaving=shared.ledger.draining,
         )
+
+
+def _next_reports(
+    shared: Shared, say: Callable[[tuple[RenderReport, ...]], Collected], epoch: int, after_seq: int, deadline: float
+) -> Collected:
+    """`Renderer.collect`, up to what is read outside the lock. No method: see the class."""
+    with shared.changed:
+        ledger = shared.ledger
+        if not ledger.hear(epoch):
+            return say(())
+        shared.changed.notify_all()  # a former leader's collect ends
+        ledger.acknowledge(after_seq)
+        healthy = not shared.fault
+        while True:
+            now = time.monotonic()
+            due = ledger.flush(now)
+            reports = ledger.reports(after_seq)
+            broke = healthy and shared.fault
+            if ledger.epoch != epoch:
+                return say(())
+            if reports or broke or shared.closing or now >= deadline:
+                return say(reports)
+            shared.changed.wait(min(deadline, due or deadline) - now)
 
 
 class _Leaving:

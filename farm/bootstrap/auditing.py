@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from farm.store.auditing import AuditStore
 
 
-def audit(data: Path, *, sample: int | None, grace: timedelta, forget: bool = False) -> "AuditReport":
+def audit(
+    data: Path, *, sample: int | None, grace: timedelta, forget: bool = False, force: bool = False
+) -> "AuditReport":
     """Of the farm that the environment names, else of the one in *data*. Raises `BadRequest` when there is neither."""
     from farm.usecases.audit_farm import audit as audit_farm
 
     with _opened(data) as (books, depot):
         kept = _setting("keep_attempts")
-        return audit_farm(books, depot, grace=grace, attempts_kept=kept, sample=sample, forget=forget)
+        return audit_farm(books, depot, grace=grace, attempts_kept=kept, sample=sample, forget=forget, force=force)
 
 
 def collect_garbage(data: Path, *, force: bool) -> "Counts":

@@ -28,6 +28,9 @@ def audit(
             "--forget-lost", help="No render takes over a picture again whose objects are gone or damaged. For good."
         ),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Forget them even when they are more than a twentieth of all.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check promises P1 to P5 on the farm while it works: every outcome, every campaign, every object.
@@ -47,7 +50,9 @@ def audit(
     """
     from farm import bootstrap
 
-    report = bootstrap.audit(connection(ctx).data, sample=sample, grace=_duration(grace), forget=forget_lost)
+    report = bootstrap.audit(
+        connection(ctx).data, sample=sample, grace=_duration(grace), forget=forget_lost, force=force
+    )
     if as_json:
         show_json({**asdict(report), "ok": report.ok})
     else:

@@ -245,3 +245,12 @@ def minus_ranges(ranges: Ranges, gone: Ranges) -> Ranges:
 
 def common(one: Ranges, other: Ranges) -> Ranges:
     return minus_ranges(one, minus_ranges(one, other))
+
+
+FEW_LOST = 20
+"""So many may be forgotten whatever their share is: a small farm's loss is no sign of a wrong bucket."""
+
+
+def too_much_is_lost(*, lost: int, looked: int) -> bool:
+    """More than a twentieth of the pictures: rather the wrong bucket, or one that is being restored, than a loss."""
+    return lost > FEW_LOST and lost * 20 > looked

@@ -22,6 +22,7 @@ from farm.core.audit import (
     file_findings,
     files_of,
     rendered_twice,
+    too_much_is_lost,
 )
 from farm.core.errors import NotFound
 from farm.core.garbage import OUTPUTS, attempt_at, in_use, pictures_beside
@@ -73,11 +74,13 @@ def audit(
     attempts_kept: timedelta,
     sample: int | None = None,
     forget: bool = False,
+    force: bool = False,
 ) -> AuditReport:
     """*sample*: so many pictures are read, drawn at random; all without it.
 
     *forget*: pictures whose objects are gone or differ are not taken over by other renders from now on. Their outcomes
-    stay what they are (P1); a campaign that is submitted again renders them anew.
+    stay what they are (P1); a campaign that is submitted again renders them anew. Not when they are more than a
+    twentieth of what was looked at, unless by *force*.
 
     *grace*: how long an object that nothing refers to may lie there; longer than the farm's own grace and the time
     between two of its looks. *attempts_kept*: of older campaigns failed tries may be swept, so P5 is not checked.
@@ -87,7 +90,9 @@ def audit(
         now, last_picture = view.now, view.last_picture
         _tables(notes, view)
         _campaigns(notes, view, tries_since=now - attempts_kept)
-    _pictures(notes, books, depot, last=last_picture, sample=sample, forget=forget)
+    gone = _pictures(notes, books, depot, last=last_picture, sample=sample)
+    if forget and gone:
+        _forget(notes, books, gone, force=force)
     lost = books.lost()
     if lost:
         notes.warnings.append(
@@ -128,7 +133,9 @@ def _campaigns(notes: Notes, view: Snapshot, *, tries_since: datetime) -> None:
 # P3
 
 
-def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: int | None, forget: bool) -> None:
+def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: int | None) -> list[str]:
+    """Keys of pictures whose objects are gone or differ."""
+    gone: list[str] = []
     pages = [books.sample(last=last, limit=sample)] if sample is not None else _all_pictures(books, last)
     for page in pages:
         found = _beside(lambda picture: _look(depot, picture), page)
@@ -136,8 +143,19 @@ def _pictures(notes: Notes, books: Books, depot: Depot, *, last: int, sample: in
         still = books.keys_in_use([picture.key for picture, _ in wrong]) if wrong else frozenset()
         notes.checked[Promise.P3] += len(page)
         notes.add(finding for picture, findings in wrong if picture.key in still for finding in findings)
-        if forget and still:
-            books.forget(sorted(still))
+        gone += still
+    return gone
+
+
+def _forget(notes: Notes, books: Books, gone: Sequence[str], *, force: bool) -> None:
+    looked = notes.checked[Promise.P3]
+    if too_much_is_lost(lost=len(gone), looked=looked) and not force:
+        notes.warnings.append(
+            f"Of {looked} pictures {len(gone)} are lost, more than a twentieth, so none was forgotten. If this is the "
+            "right bucket, say `farm audit --forget-lost --force`."
+        )
+        return
+    books.forget(gone)
 
 
 def _all_pictures(books: Books, last: int) -> Iterator[list[PictureFile]]:

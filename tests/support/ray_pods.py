@@ -7,11 +7,13 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from ray.util import get_node_ip_address
 
 from farm.embedded.ports import free_port
 from tests.support.farm import LiveFarm
+from tests.support.faults import until
 from tests.support.pod import Pod, pod
 from tests.support.trials import ENV
 
@@ -41,7 +43,10 @@ class RayPods:
             argv = ["ray", "start", "--head", "--block", f"--port={self.port}", "--num-cpus=0", "--num-gpus=0"]
             argv += ["--include-dashboard=false", *_SMALL]
             ports = {"AUTOSCALER_METRIC_PORT": str(free_port((self.port,)))}
+            if "REDIS_PASSWORD" in self.head_env:
+                argv.append(f"--redis-password={self.head_env['REDIS_PASSWORD']}")
             made.run("ray-head", argv, {**self.env, **self.head_env, **ports})
+            until(partial(joined, made, "ray-head"), "the head is up")
             yield made
 
     @contextmanager
@@ -56,6 +61,7 @@ class RayPods:
 
     @contextmanager
     def scheduler(self, farm: LiveFarm, *, settings: Mapping[str, str], share_processes: bool = True) -> Iterator[Pod]:
+        """*settings* go to the scheduler, on top of those of any trial."""
         with pod("scheduler", share_processes=share_processes) as made:
             made.run("raylet", self.join(cpus=0, gpus=0), self.env)
             made.run("scheduler", ["farm", "scheduler"], {**self.scheduler_env(farm), **settings})
@@ -68,6 +74,11 @@ class RayPods:
         port = free_port((self.port,))
         own = {"FARM_RAY_ADDRESS": self.address, "FARM_METRICS_PORT": str(port), "FARM_ENGINE_CACHE": "/tmp/weights"}
         return {**ours, **ENV, **self.env, **own}
+
+
+def joined(made: Pod, container: str, times: int = 1) -> bool:
+    """Ray has started in it so many times."""
+    return made.containers[container].log.read_text(errors="replace").count("Ray runtime started.") >= times
 
 
 def ray_pods(head_env: Mapping[str, str] | None = None) -> RayPods:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -86,6 +87,7 @@ class Upgrade:
     former: Release
     processes: dict[tuple[str, str], "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ports: dict[tuple[str, str], int] = field(default_factory=dict)
+    opened: ExitStack = field(default_factory=ExitStack)
 
     def start(self, release: Release, verb: str) -> None:
         """``api`` or ``scheduler``; it answers when this returns."""
@@ -117,7 +119,7 @@ class Upgrade:
         """SIGTERM, and it has ended in good order."""
         process = self.processes.pop((release.name, verb))
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(30) in (0, -signal.SIGTERM)  # uvicorn hands over first, and then dies by the signal
 
     def stop_first(self, verb: str) -> None:
         """The process that the farm was made with."""
@@ -137,7 +139,8 @@ class Upgrade:
         """From now on users reach the farm through this release's API."""
         url = f"http://{HOST}:{self.ports[release.name, 'api']}"
         known = json.loads((self.trial.farm.data / "client.json").read_text())
-        self.trial = replace(self.trial, farm=replace(self.trial.farm, client=Client(url, known["key"])))
+        client = self.opened.enter_context(Client(url, known["key"]))
+        self.trial = replace(self.trial, farm=replace(self.trial.farm, client=client))
 
     def environment(self, release: Release) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FARM_"))}
@@ -146,6 +149,7 @@ class Upgrade:
         return {**ours, **parts, **self.trial.farm.env, **release.settings, **release.path}
 
     def end(self) -> None:
+        self.opened.close()
         for process in self.processes.values():
             process.kill()
             process.wait(10)

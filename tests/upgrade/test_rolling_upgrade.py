@@ -12,7 +12,7 @@ from tests.support.releases import THIS, NoHistory, Upgrade, upgrade
 def rolling() -> Iterator[Upgrade]:
     try:
         # A campaign of half a minute: two releases start and end processes while it renders.
-        with upgrade({"FARM_FAKE_SECONDS": "1.0"}) as made:
+        with upgrade({"FARM_FAKE_SECONDS": "1.0", "FARM_LINK_TTL": "PT90S", "FARM_GARBAGE_GRACE": "PT110S"}) as made:
             yield made
     except NoHistory as error:
         pytest.skip(f"the former release is not in this clone: {error}")
@@ -61,7 +61,6 @@ def test_the_former_release_takes_over_again_in_a_campaign_on_the_new_tables(rol
     rolling.start(rolling.former, "scheduler")
     rolling.stop(THIS, "scheduler")
     until(lambda: trial.epoch() > epoch, "the former one leads")
-    print(succeeded(rolling, campaign), rolling.trial.query("SELECT name, ended_at FROM renderer"))
     until(lambda: revisions(rolling) == {"former"}, "with its own renderers")
     assert succeeded(rolling, campaign) < TOTAL
     rolling.through(rolling.former)

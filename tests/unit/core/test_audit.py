@@ -19,6 +19,7 @@ from farm.core.audit import (
     files_of,
     minus_ranges,
     spell,
+    too_much_is_lost,
     union,
 )
 from farm.core.ids import CampaignId, Ordinal, TeamId
@@ -142,3 +143,10 @@ def test_everything_wrong_is_counted_and_some_of_it_shown() -> None:
 
 def test_ranges_are_spelt_in_words() -> None:
     assert spell(((1, 2), (4, 9), (12, 13), (20, 30), (40, 41))) == "ordinals 1, 4 to 8, 12 and 2 more ranges"
+
+
+@pytest.mark.parametrize(
+    ("lost", "looked", "too_much"), [(20, 20, False), (21, 21, True), (50, 1000, False), (51, 1000, True)]
+)
+def test_what_looks_like_a_wrong_bucket_is_not_forgotten(lost: int, looked: int, too_much: bool) -> None:
+    assert too_much_is_lost(lost=lost, looked=looked) is too_much

@@ -30,7 +30,7 @@ VALUES: Object = {
             "FARM_FLEET_IDLE_TIME": "PT3S",
         }
     },
-    "fleets": [{"name": name, "renderers": 1, "cpu": "2", "memory": "2Gi"} for name in FLEETS],
+    "fleets": [{"name": name, "renderers": 1, "cpu": "2", "memory": "16Gi"} for name in FLEETS],
 }
 _ELSEWHERE = ("DATABASE_URL", "FARM_DEPOT_", "FARM_METRICS_", "FARM_RAY_", "FARM_ENGINE_CACHE")
 """Addresses and paths are those of this machine."""

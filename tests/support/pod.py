@@ -27,9 +27,10 @@ _BACKOFF = 1.0
 """Seconds until an ended container is started again. Kubernetes waits up to 10 s the first time, later minutes."""
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/dev", "/sys")
-_BECOME = """exec /usr/sbin/chroot . setpriv --reuid="$0" --regid="$0" --clear-groups --no-new-privs --bounding-set=-all \\
-  -- "$@"
-"""
+_BECOME = (
+    'exec /usr/sbin/chroot . setpriv --reuid="$0" --regid="$0" --clear-groups --no-new-privs --bounding-set=-all '
+    '-- "$@"\n'
+)
 
 
 @dataclass(slots=True)
@@ -92,8 +93,10 @@ class Pod:
         self.containers: dict[str, Container] = {}
         self._ending, self._keepers = threading.Event(), list[threading.Thread]()
         argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", _FIRST]
-        self._first = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        # What `unshare` says as it is killed is of no interest.
+        self._first = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not psutil.Process(self._first.pid).children():
+            assert self._first.poll() is None, "no process namespace can be made here"
             self._ending.wait(0.01)
         [self._first_inside] = psutil.Process(self._first.pid).children()
 

@@ -17,12 +17,10 @@ from tests.support.faults import until
 from tests.support.pod import Pod, pod
 from tests.support.trials import ENV
 
-_SMALL = (
-    "--min-worker-port=0",
-    "--max-worker-port=0",
-    "--dashboard-agent-listen-port=0",
-    "--object-store-memory=80000000",
-)
+PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
+"""Any that are free: pods here share the machine's network."""
+
+_SMALL = (*PORTS, "--object-store-memory=80000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,15 @@ def joined(made: Pod, container: str, times: int = 1) -> bool:
     return made.containers[container].log.read_text(errors="replace").count("Ray runtime started.") >= times
 
 
-def ray_pods(head_env: Mapping[str, str] | None = None) -> RayPods:
+def ray_pods(head_env: Mapping[str, str] | None = None, **settings: str) -> RayPods:
+    """*settings* are Ray's, for all that joins."""
     env = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(20),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # nodes beyond the loopback address
         "HOME": "/tmp",
+        **settings,
     }
     return RayPods(free_port(()), env, dict(head_env or {}))
 

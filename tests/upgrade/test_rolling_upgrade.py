@@ -12,7 +12,7 @@ from tests.support.releases import THIS, NoHistory, Upgrade, upgrade
 def rolling() -> Iterator[Upgrade]:
     try:
         # A campaign of half a minute: two releases start and end processes while it renders.
-        with upgrade({"FARM_FAKE_SECONDS": "1.0", "FARM_LINK_TTL": "PT90S", "FARM_GARBAGE_GRACE": "PT110S"}) as made:
+        with upgrade({"FARM_FAKE_SECONDS": "0.7", "FARM_LINK_TTL": "PT90S", "FARM_GARBAGE_GRACE": "PT110S"}) as made:
             yield made
     except NoHistory as error:
         pytest.skip(f"the former release is not in this clone: {error}")

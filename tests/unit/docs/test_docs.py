@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 import yaml
 from PIL import Image
 from pydantic import BaseModel
 
 from farm.cli.campaign_file import from_value, read_file
 from farm.cli.companions import FOLDERS
-from farm.cli.main import app
 from farm.core.campaign import EDGES
 from ops import docs
 from schemas.campaign import BlendEntry, CampaignSpec, MaskEntry, SourceEntry
@@ -43,21 +41,6 @@ PROGRAMS = {"farm", "make", "source", "printf", "docker", "sh", ".venv/bin/pytho
 COMMANDS = [(page, words[1:]) for page, words in command_lines() if words[0] == "farm"]
 CAMPAIGNS = [block for block in blocks("yaml") if "styles:" in block.text]
 STYLES = [block for block in blocks("yaml") if "styles:" not in block.text]
-
-
-@pytest.fixture
-def root() -> Any:
-    """The command line, of which nothing is carried out."""
-
-    def disarm(command: Any) -> Any:
-        children = getattr(command, "commands", {})
-        for child in children.values():
-            disarm(child)
-        if not children:
-            command.callback = lambda **_: None
-        return command
-
-    return disarm(typer.main.get_command(app))
 
 
 @pytest.fixture

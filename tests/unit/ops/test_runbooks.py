@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 import yaml
 
-from farm.cli.main import app
 from ops.docs import settings_page
 from tests.chart.rendering import CHART, VALUE_FILES, Release, render, value_file
 from tests.unit.docs.pages import anchors, links
@@ -131,21 +129,6 @@ def test_programs_are_those_that_are_looked_at() -> None:
 
 
 # Commands
-
-
-@pytest.fixture
-def root() -> Any:
-    """The command line, of which nothing is carried out."""
-
-    def disarm(command: Any) -> Any:
-        children = getattr(command, "commands", {})
-        for child in children.values():
-            disarm(child)
-        if not children:
-            command.callback = lambda **_: None
-        return command
-
-    return disarm(typer.main.get_command(app))
 
 
 @pytest.mark.parametrize(("page", "words"), FARM, ids=[f"{page}: {' '.join(words)}" for page, words in FARM])

@@ -24,6 +24,11 @@ class TeamMetrics:
             ["team", "outcome"],
             registry=registry,
         )
+        self._add_share(view)
+        self._add_campaigns(registry, view)
+
+    def _add_share(self, view: CollectorRegistry) -> None:
+        """What each gets now, and what it waits for."""
         self.renderers = Gauge("farm_team_renderers", "Renderers that work for a team.", ["team"], registry=view)
         self.weight = Gauge("farm_team_weight", "Its weight in the share of GPU time.", ["team"], registry=view)
         self.queue_renders = Gauge(
@@ -38,6 +43,9 @@ class TeamMetrics:
             ["team"],
             registry=view,
         )
+
+    def _add_campaigns(self, registry: CollectorRegistry, view: CollectorRegistry) -> None:
+        """How campaigns and budgets stand."""
         self.budget_used = Gauge(
             "farm_team_budget_used_ratio",
             "Share of its budget of the month that is spent; teams without a budget have none.",

@@ -93,7 +93,9 @@ def container_sizes(group: Object) -> dict[str, float]:
 
 
 def quantity(text: str | float) -> float:
-    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text)).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text))
+    assert found, text
+    number, unit = found.groups()
     scale = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
     return float(number) * scale[unit]
 

@@ -20,11 +20,12 @@ SELECT set_config('farm.role', 'scheduler', true) FROM leader
  WHERE name = 'scheduler' AND holder = :holder AND epoch = :epoch FOR SHARE
 """)
 
+# The time is that of the update: what was to be inserted is made before the wait for a transaction of the old leader.
 ELECT = text("""
 INSERT INTO leader (name, holder, epoch, expires_at)
 VALUES ('scheduler', :holder, 1, clock_timestamp() + :ttl)
 ON CONFLICT (name) DO UPDATE
-   SET holder = excluded.holder, epoch = leader.epoch + 1, expires_at = excluded.expires_at
+   SET holder = excluded.holder, epoch = leader.epoch + 1, expires_at = clock_timestamp() + :ttl
  WHERE leader.expires_at < clock_timestamp()
 RETURNING epoch
 """)

@@ -83,6 +83,21 @@ def test_a_takeover_waits_for_the_transaction_of_the_old_leader(farm: Farm) -> N
         assert election.result(20) is not None
 
 
+def test_a_lead_that_had_to_be_waited_for_lasts_as_long_as_any(farm: Farm) -> None:
+    """An old leader may stop in the middle of a transaction, and stay so for longer than a lead lasts."""
+    brief = timedelta(seconds=1)
+    farm.store.renew(farm.leadership, OVER)
+    with ThreadPoolExecutor(1) as pool:
+        with farm.leading() as tx:
+            election = pool.submit(farm.store.elect, "second", brief)
+            with pytest.raises(TimeoutError):
+                election.result(1.2 * brief.total_seconds())
+            tx.now()
+        second = election.result(20)
+    assert second is not None
+    assert farm.store.renew(second, TTL)
+
+
 def test_only_one_of_many_who_stand_is_elected(farm: Farm) -> None:
     farm.store.resign(farm.leadership)
     with ThreadPoolExecutor(4) as pool:

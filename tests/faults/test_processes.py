@@ -57,10 +57,12 @@ def test_a_process_that_is_frozen_for_longer_than_a_lease_costs_no_render(runnin
     running.end(campaign)
 
 
-def test_a_leader_that_slept_while_another_took_over_does_no_harm(running: Trial) -> None:
-    campaign, epoch = running.begin("leader asleep"), running.epoch()
+@pytest.mark.parametrize("where", ["anywhere", "in a transaction"])
+def test_a_leader_that_slept_while_another_took_over_does_no_harm(running: Trial, where: str) -> None:
+    campaign, epoch = running.begin(f"leader asleep {where}"), running.epoch()
+    asleep = running.frozen("scheduler") if where == "anywhere" else running.frozen_in_a_transaction()
     with running.another_scheduler():
-        with running.frozen("scheduler"):
+        with asleep:
             until(lambda: running.epoch() > epoch, "the other one leads")
             until(lambda: len(running.told(campaign)) == TOTAL, "it has the campaign rendered")
         running.end(campaign)

@@ -193,6 +193,19 @@ class Trial:
             for process in stopped:
                 process.send_signal(signal.SIGCONT)
 
+    @contextmanager
+    def frozen_in_a_transaction(self) -> Iterator[None]:
+        """The scheduler, while PostgreSQL waits for its next statement and keeps the locks of the former ones."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with self.frozen("scheduler"):
+                let_pass(0.2)  # what has been sent is answered
+                waiting = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND usename = %s"
+                if self.query(f"{waiting} AND clock_timestamp() - state_change > interval '0.1 s'", "farm_scheduler"):
+                    yield
+                    return
+        raise AssertionError("it was never stopped within a transaction")
+
     def mend(self, what: str) -> None:
         """Whatever an operator would do after it was killed; nothing where the farm helps itself."""
         if what in ("raylet", "gcs_server"):

@@ -160,8 +160,10 @@ class Roster:
             self._note_death(mate)  # and Ray has started another
         if mate.hello is None and self._left.get(mate.name) == item.hello.session:
             mate.inherited = True  # Ray had lost sight of it: what it counted so far is counted
+        known = mate.session == item.hello.session
         mate.greet(item.hello)
-        mate.answered(self._monotonic())
+        if not (known and "collect" in mate.asked):  # it can say who it is while the call that brings its work hangs
+            mate.answered(self._monotonic())
         _log.info("renderer_adopted", name=item.name, session=item.hello.session, holds=len(item.hello.holds))
         self.collect(mate)
 

@@ -258,6 +258,26 @@ def test_one_that_hangs_is_ended_and_one_that_has_yet_to_start_is_not(world: Wor
     assert {call for call in world.take() if call[0] == "end"} == {("end", ONE)}
 
 
+def test_one_that_says_who_it_is_and_never_what_it_did_is_ended_too(world: World, roster: Roster) -> None:
+    """Else it would keep its leases for ever: the call that brings reports hangs, another one is answered."""
+    mate = met(world, roster)
+    for _ in range(4):
+        stand_by(world, roster, TTL.total_seconds())
+        roster.hear([hello()])
+        assert ("end", ONE) not in world.take()
+    assert mate.seen(0.0).silent, "it gets no work meanwhile"
+    stand_by(world, roster, 1.0)
+    assert ("end", ONE) in world.take()
+
+
+def test_one_whose_call_was_lost_has_spoken_when_it_says_who_it_is(world: World, roster: Roster) -> None:
+    met(world, roster)
+    for _ in range(9):
+        stand_by(world, roster, TTL.total_seconds() - 1)
+        roster.hear([Silent(ONE, "collect", "lost"), hello()])
+    assert ("end", ONE) not in world.take()
+
+
 def test_a_leader_that_stood_still_takes_nobody_for_silent_that_it_could_not_hear(world: World, roster: Roster) -> None:
     mate = met(world, roster)
     world.now += 9 * TTL.total_seconds()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Duration = Annotated[timedelta, Field(ge=timedelta(0))]
+_REVISION = r"^[a-z0-9.-]{1,40}$"
 
 
 class _Settings(BaseSettings):
@@ -27,6 +28,7 @@ class FleetSettings(BaseModel):
     gpus: float | None = Field(None, ge=0)
     labels: dict[str, str] = {}  # of the Ray nodes that it runs on
     gpu: str | None = None  # the type of GPU, when it is known before one runs
+    revision: str | None = Field(None, pattern=_REVISION)  # renderers of another one are retired
 
 
 class DepotSettings(_Settings):
@@ -103,9 +105,7 @@ class SchedulerSettings(ServiceSettings):
     keep_attempts: Duration = Field(timedelta(days=90), description="How long failed tries are kept on record.")
     fleet_cpus: float = Field(1, gt=0, description="CPUs that a renderer asks Ray for.")
     fleet_gpus: float = Field(1, ge=0, description="GPUs that a renderer asks Ray for.")
-    fleet_revision: str = Field(
-        "1", pattern=r"^[a-z0-9.-]{1,40}$", description="Renderers of another revision are retired."
-    )
+    fleet_revision: str = Field("1", pattern=_REVISION, description="Renderers of another revision are retired.")
     engine: str = Field("diffusers", pattern=r"^(diffusers|fake)$", description="diffusers, or fake: draws and sleeps.")
     engine_device: str = Field("auto", description="auto, cpu or cuda.")
     engine_batch: int = Field(4, ge=1, le=64, description="Rows that go through one UNet pass together.")

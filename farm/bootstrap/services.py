@@ -107,7 +107,7 @@ def pace_of(settings: SchedulerSettings) -> "Pace":
     fleets = tuple(
         FleetSpec(
             name=fleet.name,
-            prefix=f"farm/{fleet.name}/{settings.fleet_revision}/",
+            prefix=f"farm/{fleet.name}/{fleet.revision or settings.fleet_revision}/",
             least=fleet.least,
             most=fleet.renderers,
             off_peak_most=fleet.off_peak_renderers,

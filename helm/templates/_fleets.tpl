@@ -1,15 +1,13 @@
 {{/* Fleets: a worker group of Ray and an entry in FARM_FLEETS are made of the same values. */}}
 
-{{/* A change to anything in here is a new revision: new pods beside the old ones, which finish their rows and go. It is
-     taken of the pods themselves as they are rendered, so nothing that shapes them is forgotten. */}}
+{{/* A fleet's revision. A change to anything in here is a new one: new pods beside the old ones, which finish their rows
+     and go. It is taken of the pods themselves as they are rendered, so nothing that shapes them is forgotten. Call with
+     (list . fleet). */}}
 {{- define "halftone.revision" -}}
-{{- $root := . -}}
-{{- $groups := list -}}
-{{- range .Values.fleets -}}
-{{- $group := include "halftone.workerGroup" (list $root (include "halftone.fleet" . | fromYaml) "") | fromYaml -}}
-{{- $groups = append $groups (pick $group "groupName" "rayStartParams" "template") -}}
-{{- end -}}
-{{- dict "ray" .Values.ray.version "engine" .Values.engine "groups" $groups | toJson | sha256sum | trunc 10 -}}
+{{- $values := (index . 0).Values -}}
+{{- $group := include "halftone.workerGroup" (append . "") | fromYaml -}}
+{{- $pods := pick $group "groupName" "rayStartParams" "template" -}}
+{{- dict "ray" $values.ray.version "engine" $values.engine "pods" $pods | toJson | sha256sum | trunc 10 -}}
 {{- end -}}
 
 {{/* A fleet with what it leaves out: entries of a list do not inherit from values.yaml. Not by `merge`, which takes a 0
@@ -38,13 +36,14 @@
 {{- end -}}
 
 {{- define "halftone.fleets" -}}
-{{- $revision := include "halftone.revision" . -}}
+{{- $root := . -}}
 {{- $entries := list -}}
 {{- range .Values.fleets -}}
 {{- $fleet := include "halftone.fleet" . | fromYaml -}}
 {{- /* In sixteenths, rounded down: those add up exactly. Of thirds and fifths Ray's autoscaler sees the last one not fit. */ -}}
 {{- $cpus := divf (floor (divf (mul 16 (include "halftone.cpus" $fleet | int)) (include "halftone.perPod" $fleet | int))) 16.0 -}}
-{{- $entry := dict "name" $fleet.name "renderers" $fleet.renderers "least" $fleet.least "cpus" $cpus "gpus" (ternary 1 0 (gt (int $fleet.gpusPerPod) 0)) "labels" (dict "fleet" $fleet.name "revision" $revision) -}}
+{{- $revision := include "halftone.revision" (list $root $fleet) -}}
+{{- $entry := dict "name" $fleet.name "revision" $revision "renderers" $fleet.renderers "least" $fleet.least "cpus" $cpus "gpus" (ternary 1 0 (gt (int $fleet.gpusPerPod) 0)) "labels" (dict "fleet" $fleet.name "revision" $revision) -}}
 {{- if not (kindIs "invalid" $fleet.offPeakRenderers) -}}
 {{- $_ := set $entry "off_peak_renderers" $fleet.offPeakRenderers -}}
 {{- end -}}

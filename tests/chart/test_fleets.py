@@ -141,17 +141,37 @@ UNSHAPING: list[Object] = [
 
 
 def test_a_changed_image_or_engine_is_a_new_revision_and_a_changed_api_is_not() -> None:
-    def revision(patch: Object) -> str:
-        made = render(laid_over(values_of("fleets"), patch))
-        settings = scheduler_settings(made)
-        labels = {group["labels"]["revision"] for group in made.only("RayCluster")["spec"]["workerGroupSpecs"]}
-        assert {fleet.labels["revision"] for fleet in fleets_of(settings)} == labels == {settings.fleet_revision}
-        return settings.fleet_revision
-
-    before, same = revision({}), [revision(patch) for patch in UNSHAPING]
-    assert set(same) == {before}
+    before = revisions({})
+    for patch in UNSHAPING:
+        assert revisions(patch) == before, patch
     for patch in SHAPING:
-        assert revision(patch) != before, patch
+        after = revisions(patch)
+        assert not set(before.values()) & set(after.values()), patch
+
+
+def revisions(patch: Object) -> dict[str, str]:
+    """Of each fleet, as its pods, its renderers' wishes and their names say."""
+    made = render(laid_over(values_of("fleets"), patch))
+    settings = scheduler_settings(made)
+    groups = made.only("RayCluster")["spec"]["workerGroupSpecs"]
+    pods = {group["groupName"]: group["labels"]["revision"] for group in groups}
+    assert pods == {fleet.name: fleet.labels["revision"] for fleet in fleets_of(settings)}
+    named = pace_of(settings).scale.fleets
+    assert [fleet.prefix for fleet in named] == [f"farm/{name}/{revision}/" for name, revision in pods.items()]
+    return pods
+
+
+def test_a_fleet_that_comes_goes_or_changes_leaves_the_others_in_peace() -> None:
+    before, (first, *others) = revisions({}), values_of("fleets")["fleets"]
+    same = {name: revision for name, revision in before.items() if name != first["name"]}
+    assert same
+    assert revisions({"fleets": others}) == same
+    assert revisions({"fleets": [{**first, "renderers": first["renderers"] + 1}, *others]}) == before
+    added = {"name": "another", "renderers": 1}
+    assert revisions({"fleets": [added, first, *others]}).items() > before.items()
+    changed = revisions({"fleets": [{**first, "memory": "99Gi"}, *others]})
+    assert changed[first["name"]] != before[first["name"]]
+    assert changed.items() > same.items()
 
 
 @pytest.mark.parametrize("gpus", [1, 3, 5, 6, 7, 8, 10])
@@ -174,4 +194,6 @@ def test_a_fleet_can_be_emptied_before_it_is_taken_out() -> None:
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_a_revision_is_ten_hexadecimal_digits(variant: str) -> None:
-    assert re.fullmatch(r"[0-9a-f]{10}", scheduler_settings(rendered(variant)).fleet_revision)
+    for fleet in fleets_of(scheduler_settings(rendered(variant))):
+        assert fleet.revision is not None
+        assert re.fullmatch(r"[0-9a-f]{10}", fleet.revision)

@@ -3,6 +3,7 @@
 Its commands, environment, user and namespaces are the rendered ones; addresses and ports are this machine's.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -46,7 +47,8 @@ def cluster() -> RayPods:
 @pytest.fixture(scope="module")
 def running(cluster: RayPods) -> Iterator[Trial]:
     containers = {one["name"]: given_env(release(), one) for one in deployment()["containers"]}
-    labels = f"fleet=local,revision={containers['scheduler']['FARM_FLEET_REVISION']}"
+    (fleet,) = json.loads(containers["scheduler"]["FARM_FLEETS"])
+    labels = ",".join(f"{name}={value}" for name, value in fleet["labels"].items())
     with live_farm(ENV) as farm, without_ray(farm), cluster.head(), cluster.node(2, labels=labels):
         yield Trial(farm, Crashes(farm.data.parent))
 

@@ -56,7 +56,8 @@ def test_renderers_are_named_by_fleet_revision_and_number(given: pytest.MonkeyPa
 
 def test_several_fleets_take_from_the_only_one_what_they_leave_out(given: pytest.MonkeyPatch) -> None:
     given.setenv(
-        "FARM_FLEETS", '[{"name": "h100", "renderers": 8}, {"name": "l4", "least": 1, "gpus": 0.5, "gpu": "L4"}]'
+        "FARM_FLEETS",
+        '[{"name": "h100", "renderers": 8}, {"name": "l4", "least": 1, "gpus": 0.5, "gpu": "L4", "revision": "b7"}]',
     )
     given.setenv("FARM_FLEET_CPUS", "3")
     given.setenv("FARM_OFF_PEAK", '["22:00-06:00"]')
@@ -65,7 +66,7 @@ def test_several_fleets_take_from_the_only_one_what_they_leave_out(given: pytest
     scale = pace_of(settings).scale
     assert [(fleet.prefix, fleet.most, fleet.gpu) for fleet in scale.fleets] == [
         ("farm/h100/1/", 8, None),
-        ("farm/l4/1/", 1, "L4"),
+        ("farm/l4/b7/", 1, "L4"),
     ]
     assert len(scale.off_peak) == 1
 

@@ -1,6 +1,6 @@
 """Cost: what the farm costs, who is charged, what is idle and what is saved.
 
-Money is in the farm's currency (`FARM_CURRENCY`); a panel shows it as the sign for any currency.
+Money is in the farm's currency (`FARM_CURRENCY`); the JSON has the sign for any currency, which the chart replaces.
 """
 
 from ops.dashboards.board import Board, Row

@@ -34,7 +34,7 @@ GREEN, YELLOW, ORANGE, RED = "#56A64B", "#E0B400", "#FF780A", "#E02F44"
 BLUE, TEAL, PURPLE, GREY = "#3274D9", "#1F9E9E", "#8F3BB8", "#8E8E8E"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 MONEY, MONEY_PER_HOUR = "suffix: ¤", "suffix: ¤/h"
-"""¤ stands for whatever currency operators count in (`FARM_CURRENCY`)."""
+"""¤ stands for whatever currency operators count in (`FARM_CURRENCY`); the chart puts it in."""
 
 Steps = Sequence[tuple[float | None, str]]
 """From this value on it has this colour; ``None`` is the least value there is."""

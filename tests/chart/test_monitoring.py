@@ -8,11 +8,12 @@ import promql_parser
 import pytest
 import yaml
 
+from farm.config import ApiSettings
 from tests.chart.pods import pods_of
 from tests.chart.policies import selects
 from tests.chart.references import number_of
-from tests.chart.rendering import CHART, Object, Release, type_loader
-from tests.chart.variants import rendered
+from tests.chart.rendering import CHART, Object, Release, laid_over, render, type_loader
+from tests.chart.variants import rendered, values_of
 
 OPS = CHART.parent / "ops"
 RULES = sorted((OPS / "alerts" / "rules").glob("*.yaml"))
@@ -71,13 +72,31 @@ def test_templates_of_prometheus_survive_those_of_helm(everything: Release) -> N
 
 
 def test_every_dashboard_of_ops_is_a_config_map(everything: Release) -> None:
-    label = everything.values["monitoring"]["dashboards"]["labels"]
+    assert boards(everything) == {
+        path.name: as_in_ops(path, str(ApiSettings.model_fields["currency"].default)) for path in DASHBOARDS
+    }
+
+
+def test_dashboards_show_money_in_the_currency_of_the_farm() -> None:
+    patch: Object = {"api": {"settings": {"FARM_CURRENCY": "CHF"}}}
+    held = boards(render(laid_over(values_of("everything"), patch)))
+    assert held == {path.name: as_in_ops(path, "CHF") for path in DASHBOARDS}
+    assert "suffix: CHF/h" in json.dumps(held)
+
+
+def as_in_ops(path: Path, currency: str) -> Any:
+    return json.loads(path.read_text(encoding="utf-8").replace("suffix: ¤", f"suffix: {currency}"))
+
+
+def boards(release: Release) -> dict[str, Any]:
+    """What the sidecar of Grafana finds, by its file's name."""
+    label = release.values["monitoring"]["dashboards"]["labels"]
     held: dict[str, Any] = {}
-    for one in everything.of("ConfigMap"):
+    for one in release.of("ConfigMap"):
         if label.items() <= (one["metadata"].get("labels") or {}).items():
             held |= {name: json.loads(text) for name, text in one["data"].items()}
             assert len(json.dumps(one)) < 2**20, "a ConfigMap holds 1 MiB"
-    assert held == {Path(path).name: json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS}
+    return held
 
 
 def test_without_monitoring_nothing_of_it_is_rendered() -> None:
